@@ -1,0 +1,21 @@
+"""pile_lightning: PyTorch Lightning modules that train language Transformers.
+
+The names below are the ones to start from; ``nn``, ``optim``, ``data``, ``metrics``, ``callbacks`` and
+``parallel`` hold the parts.
+"""
+
+from pile_lightning.batch import TokenBatch
+from pile_lightning.data import TextData
+from pile_lightning.modules import CausalLM, LanguageModule
+from pile_lightning.nn import DecoderConfig, NetworkConfig
+from pile_lightning.version import __version__
+
+__all__ = [
+    "CausalLM",
+    "DecoderConfig",
+    "LanguageModule",
+    "NetworkConfig",
+    "TextData",
+    "TokenBatch",
+    "__version__",
+]

@@ -1,0 +1,101 @@
+"""A logger whose file survives: one ``metrics.csv`` in the run's folder, continued at a resume."""
+
+import csv
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+__all__ = ["MetricsCsv"]
+
+
+class MetricsCsv(Logger):
+    """Append metrics to ``metrics.csv``, a row for each time something is logged.
+
+    Lightning's ``CSVLogger`` deletes the file of the run that it continues. This one keeps every
+    row before the step it resumes at and drops those after it, which the resumed run repeats.
+
+    Args:
+        save_dir: The run's folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     MetricsCsv(folder).log_metrics({"train/loss": 1.5}, step=9)
+        ...     Path(folder, "metrics.csv").read_text().split()
+        ['step,train/loss', '10,1.5']
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self.path = Path(save_dir, "metrics.csv")
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """Nothing: the run's folder is the name."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Nothing: the run's folder holds one run."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
+        """Leave them out: the run's folder holds its ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a row.
+
+        Args:
+            metrics: Values by name.
+            step: Lightning's number of the step, counted from 0; the file counts finished steps.
+        """
+        done = (step or 0) + 1
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        row: dict[str, float] = {"step": done, **values}
+        if not self._columns:
+            self._write([r for r in read_metrics(self.path) if r["step"] < done])
+        if not set(row) <= set(self._columns):
+            rows = read_metrics(self.path)
+            self._columns += [name for name in row if name not in self._columns]
+            self._write(rows)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    def _write(self, rows: list[dict[str, float]]) -> None:
+        for row in rows:
+            self._columns += [name for name in row if name not in self._columns]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".csv.partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """Return the rows of a ``metrics.csv``, each with the columns that it fills."""
+    if not Path(path).is_file():
+        return []
+    rows = []
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        for cells in csv.DictReader(file):
+            filled = {name: cell for name, cell in cells.items() if name and cell}
+            try:
+                row = {name: float(cell) for name, cell in filled.items()}
+            except ValueError:
+                continue  # a line that a kill cut short
+            if "step" in row:
+                rows.append({**row, "step": int(row["step"])})
+    return rows

@@ -1,0 +1,140 @@
+"""The closing table: what the run reached, beside what compressors reach, and where things lie."""
+
+import gzip
+import lzma
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from pile_lightning.callbacks.checkpoints import BestCheckpoint
+from pile_lightning.callbacks.samples import Samples
+from pile_lightning.callbacks.throughput import Throughput
+
+__all__ = ["Report", "compressed_bits_per_byte"]
+
+MAX_BYTES = 64 * 2**20
+"""Held-out text past this size is not compressed: xz -9e takes half a second a megabyte."""
+
+
+@runtime_checkable
+class HoldsOutText(Protocol):
+    """A data module that can say what its held-out text was."""
+
+    def held_out_texts(self) -> Iterator[str]:
+        """Yield the held-out documents."""
+
+
+def compressed_bits_per_byte(text: bytes) -> dict[str, float]:
+    """Return the bits a byte of ``gzip -9`` and ``xz -9e``.
+
+    Example:
+        >>> {name: round(bits, 2) for name, bits in compressed_bits_per_byte(b"ab" * 5000).items()}
+        {'xz -9e': 0.09, 'gzip -9': 0.04}
+    """
+    xz = lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
+    return {
+        "xz -9e": 8 * len(xz) / len(text),
+        "gzip -9": 8 * len(gzip.compress(text, 9)) / len(text),
+    }
+
+
+class Report(Callback):
+    """Print a short table when training ends."""
+
+    def __init__(self) -> None:
+        self._scores: dict[str, float] = {}
+        self._scored_step: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._first_step = trainer.global_step
+        self._began = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the latest scores."""
+        self._scored_step = trainer.global_step
+        self._scores = {
+            name.removeprefix("val/").removesuffix("/bits_per_byte"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/") and name.endswith("bits_per_byte")
+        }
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table."""
+        folder = trainer.log_dir or trainer.default_root_dir  # a collective: on every rank
+        if trainer.global_step > self._first_step and not trainer.fast_dev_run:
+            self._print(trainer, pl_module, folder)
+
+    @rank_zero_only
+    def _print(self, trainer: Trainer, pl_module: LightningModule, folder: str) -> None:
+        lines = ["", *self._training(trainer, pl_module)]
+        if self._scores:
+            lines += ["", *self._table(trainer)]
+        sample = next((c.latest for c in trainer.callbacks if isinstance(c, Samples)), None)
+        if sample:
+            lines += ["", "A sample:", *(f"  | {line}" for line in sample.splitlines()[:14])]
+        lines += ["", *self._places(trainer, Path(folder))]
+        print("\n".join(lines), flush=True)
+
+    def _training(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+        seconds = time.perf_counter() - self._began
+        steps = trainer.global_step - self._first_step
+        millions = sum(p.numel() for p in pl_module.parameters()) / 1e6
+        minutes = f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+        counted = next((c.tokens for c in trainer.callbacks if isinstance(c, Throughput)), None)
+        tokens = "" if counted is None else f" ({counted / 1e6:.2f} M tokens in all)"
+        return [
+            f"Trained {millions:.1f} M parameters for {steps} steps{tokens} in {minutes}, "
+            f"validation included."
+        ]
+
+    def _table(self, trainer: Trainer) -> list[str]:
+        scores = {name: value for name, value in self._scores.items() if name != "bits_per_byte"}
+        rows = {f"this model, step {self._scored_step}": self._scores["bits_per_byte"]}
+        rows |= {f"  {name}": value for name, value in scores.items()}
+        best = next((c for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None)
+        if best is not None and best.best_score is not None and best.best_step != self._scored_step:
+            rows[f"this model, best step {best.best_step}"] = best.best_score
+        title = "Held-out text, every document from its first token"
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, HoldsOutText):
+            text, documents, whole = _collect(data.held_out_texts())
+            if whole and text:
+                rows |= compressed_bits_per_byte(text)
+                title += f": {documents} documents, {len(text):,} bytes"
+        width = max(map(len, rows))
+        listed = [f"  {name:<{width}}  {value:7.4f}" for name, value in rows.items()]
+        return [f"{title}.", f"  {'':<{width}}  bits per byte", *listed]
+
+    @staticmethod
+    def _places(trainer: Trainer, folder: Path) -> list[str]:
+        found = {
+            "config.yaml": "the run, to repeat it",
+            "tokenizer.json": "",
+            "checkpoints": "last.ckpt, best.ckpt",
+            "metrics.csv": "",
+            "curves.png": "the same as a picture",
+            "samples": "text by step",
+        }
+        listed = [
+            f"  {name:<15} {note}".rstrip()
+            for name, note in found.items()
+            if (folder / name).exists()
+        ]
+        return [f"{folder}/", *listed, "", "Next:", f'  pile generate {folder} --prompt "def "']
+
+
+def _collect(texts: Iterator[str]) -> tuple[bytes, int, bool]:
+    """Join documents; say how many there are, and whether they fit into ``MAX_BYTES``."""
+    parts: list[bytes] = []
+    size = 0
+    for text in texts:
+        parts.append(text.encode("utf-8", "surrogatepass"))
+        size += len(parts[-1])
+        if size > MAX_BYTES:
+            return b"", len(parts), False
+    return b"".join(parts), len(parts), True

@@ -1,0 +1,75 @@
+"""Parsers whose errors fit on a line or two and name the nearest key that exists."""
+
+import difflib
+import inspect
+import re
+import sys
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pile_lightning.cli.errors import our_message
+from pile_lightning.data import Source, TextData
+from pile_lightning.modules import CausalLM
+from pile_lightning.nn import NetworkConfig, NormConfig, PositionsConfig
+from pile_lightning.optim import OptimizerConfig, ScheduleConfig
+
+__all__ = ["PileParser", "ShortErrorParser"]
+
+CONFIGS = [NetworkConfig, NormConfig, OptimizerConfig, PositionsConfig, ScheduleConfig, Source]
+
+# the docstring under a field of a config is its help, and a config may be of any sub-class
+set_parsing_settings(docstring_parse_attribute_docstrings=True, subclasses_enabled=CONFIGS)
+
+
+class _ShortErrors(ArgumentParser):
+    """Print what is wrong in few words, and leave with status 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the shortest message that says it, without the usage."""
+        own = None if ex is None else our_message(ex)
+        dests = [action.dest for action in self._actions if isinstance(action.dest, str)]
+        print(f"error: {own or shorten(message, dests + field_names())}", file=sys.stderr)
+        sys.exit(2)
+
+
+class ShortErrorParser(_ShortErrors):
+    """A parser for the commands of ``pile``."""
+
+
+class PileParser(_ShortErrors, LightningArgumentParser):
+    """A parser for ``train.py``."""
+
+
+def shorten(message: str, known: list[str]) -> str:
+    """Say what a parser's message says, with the nearest known name after one that is not.
+
+    Example:
+        >>> shorten("Option 'dmodel' is not accepted", ["d_model", "num_layers"])
+        "'dmodel' is not a setting here; did you mean 'd_model'?"
+    """
+    unknown = re.search(r"Option '([^']+)' is not accepted", message)
+    if unknown is None:
+        unknown = re.search(r"unrecognized arguments: --(\S+)", message)
+    if unknown is None:
+        unknown = re.search(r"No action for key \"([^\"]+)\"", message)
+    if unknown is None:
+        return re.sub(r"\n(\s*\n)+", "\n", message.strip())
+    key = unknown.group(1).split("=")[0]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if not near:
+        last = key.rpartition(".")[2]
+        near = difflib.get_close_matches(last, known, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else "; --help lists those that there are"
+    return f"{key!r} is not a setting here{hint}"
+
+
+def field_names() -> list[str]:
+    """Return the names of all settings of the shipped classes."""
+    kinds: list[Any] = [CausalLM, TextData, Trainer]
+    for base in CONFIGS:
+        kinds += base.__subclasses__()
+    names = {name for kind in kinds for name in inspect.signature(kind).parameters}
+    return sorted(names - {"self", "args", "kwargs"})

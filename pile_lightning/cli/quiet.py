@@ -1,0 +1,40 @@
+"""Silence what a user can do nothing about, and nothing else."""
+
+import logging
+import warnings
+
+__all__ = ["quieten"]
+
+WARNINGS = (
+    r".*does not have many workers.*",  # prepared rows are faster without
+    r".*Checkpoint directory .* exists and is not empty.*",  # it is the run's
+    r".*treespec, LeafSpec.*",
+    r"No seed found, seed set to.*",
+    r".*`tensorboardX` has been removed.*",
+)
+
+
+def quieten() -> None:
+    """Drop Lightning's tips and device lists, and the warnings above."""
+    for pattern in WARNINGS:
+        warnings.filterwarnings("ignore", message=pattern)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).addFilter(_is_not_chatter)
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_is_not_chatter)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_not_chatter)
+    logging.getLogger("lightning.fabric.utilities.seed").addFilter(_is_not_chatter)
+
+
+CHATTER = (
+    "GPU available",
+    "TPU available",
+    "Tip:",
+    "`Trainer.fit` stopped",
+    "Seed set to",
+    "`weights_only` was not set",
+)
+
+
+def _is_not_chatter(record: logging.LogRecord) -> bool:
+    return not any(phrase in record.getMessage() for phrase in CHATTER)

@@ -1,0 +1,167 @@
+"""``train.py``: LightningCLI with this package's modules, data, callbacks and manners."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+
+from pile_lightning.callbacks import (
+    BestCheckpoint,
+    Curves,
+    LastCheckpoint,
+    MetricsCsv,
+    Report,
+    Samples,
+    SaveTokenizer,
+    StepProgressBar,
+    Throughput,
+    WritePredictions,
+)
+from pile_lightning.cli.errors import readable_errors
+from pile_lightning.cli.parser import PileParser
+from pile_lightning.cli.quiet import quieten
+from pile_lightning.cli.runs import make_room, resolve_checkpoint
+from pile_lightning.device import has_fast_bfloat16
+from pile_lightning.parallel import AtomicCheckpointIO
+
+__all__ = ["PileCLI", "train"]
+
+TRAINER_DEFAULTS = {
+    "max_steps": 1000,
+    "log_every_n_steps": 10,
+    "val_check_interval": 250,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "default_root_dir": "runs/latest",
+}
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """Keep the config of a fit as ``config.yaml``; other commands leave the run's folder alone."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save before training starts."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class PileCLI(LightningCLI):
+    """LightningCLI whose defaults leave a whole run behind, in ``trainer.default_root_dir``.
+
+    ``trainer.precision`` left open is chosen by what the machine does well. ``ckpt_path`` takes
+    ``last``, ``best``, a file, or a run's folder.
+
+    Args:
+        args: Arguments; those of the command line by default.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            # any module and any data: ours are the defaults
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveFitConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_class=PileParser,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            # checkpoints hold the module's own plain hyper-parameters, whoever made the module
+            load_from_checkpoint_support=False,
+            trainer_defaults=TRAINER_DEFAULTS,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is linked and what is always there."""
+        parser.set_defaults({"model": {"class_path": "pile_lightning.CausalLM"}})
+        parser.set_defaults({"data": {"class_path": "pile_lightning.TextData"}})
+        for source, target in (("vocab_size", "vocab_size"), ("seq_len", "max_seq_len")):
+            parser.link_arguments(
+                f"data.{source}", f"model.init_args.{target}", apply_on="instantiate"
+            )
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(WritePredictions, "predictions")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and take the checkpoint out: the config alone says what the model is."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        folder = Path(config.trainer.default_root_dir)
+        self.checkpoint = resolve_checkpoint(config.ckpt_path, folder)
+        config.ckpt_path = None
+        config.weights_only = True  # a checkpoint is data: loading one never runs code
+
+    def before_instantiate_classes(self) -> None:
+        """Keep an earlier run that a fresh fit would overwrite."""
+        trainer = self.config[self.subcommand].trainer
+        if self.subcommand == "fit" and self.checkpoint is None and not trainer.fast_dev_run:
+            make_room(Path(trainer.default_root_dir))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer with the run's logger, an atomic checkpoint writer and a precision."""
+        config = self.config_init[self.subcommand].trainer
+        if config.precision is None:
+            kwargs["precision"] = choose_precision(config.accelerator)
+        plugins = _as_list(config.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        kwargs["plugins"] = plugins
+        kwargs["logger"] = False
+        callbacks: list[Callback] = _as_list(config.callbacks)
+        if config.enable_progress_bar is not False:
+            callbacks.append(StepProgressBar())
+        if self.subcommand == "fit":
+            if config.logger is not False:
+                own = MetricsCsv(config.default_root_dir)
+                kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
+            callbacks += [Throughput(), SaveTokenizer(), Curves(), Report()]
+        kwargs["callbacks"] = callbacks
+        trainer = super().instantiate_trainer(**kwargs)
+        self.config_init[self.subcommand].ckpt_path = self.checkpoint
+        return trainer
+
+
+def choose_precision(accelerator: str) -> str:
+    """Return what this machine computes fast and well, and say so."""
+    device = accelerator if accelerator != "auto" else _auto_accelerator()
+    device = {"gpu": "cuda"}.get(device, device)
+    fast = has_fast_bfloat16(device)
+    precision = "bf16-mixed" if fast else "32-true"
+    why = "has fast bfloat16 products" if fast else "has no fast bfloat16 products"
+    _say(f"Precision {precision}: this {device} {why}.")
+    return precision
+
+
+def _auto_accelerator() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+@rank_zero_only
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def train(args: ArgsType = None) -> None:
+    """Run ``train.py`` with ``args``, or with the command line's."""
+    with readable_errors():
+        quieten()
+        PileCLI(args)

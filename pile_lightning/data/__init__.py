@@ -1,0 +1,19 @@
+"""Text as batches: sources, tokenizers, the prepared store, order, packing, data modules."""
+
+from pile_lightning.data.readers import Document, Skipped
+from pile_lightning.data.sources import FileSource, Source, StandardLibrary
+from pile_lightning.data.text import TextData
+from pile_lightning.data.tokenizers import ByteTokenizer, DecodeStream, FastTokenizer, Tokenizer
+
+__all__ = [
+    "ByteTokenizer",
+    "DecodeStream",
+    "Document",
+    "FastTokenizer",
+    "FileSource",
+    "Skipped",
+    "Source",
+    "StandardLibrary",
+    "TextData",
+    "Tokenizer",
+]

@@ -1,0 +1,6 @@
+"""The LightningModules."""
+
+from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.causal import CausalLM
+
+__all__ = ["CausalLM", "LanguageModule"]

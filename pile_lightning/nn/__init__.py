@@ -1,0 +1,64 @@
+"""Networks in pure torch, their parts, their loss, and generation from them."""
+
+from pile_lightning.nn import masks
+from pile_lightning.nn.attention import Attention, AttentionConfig, CrossAttention
+from pile_lightning.nn.block import Block
+from pile_lightning.nn.cache import KVCache, LayerCache
+from pile_lightning.nn.decoder import Decoder, DecoderConfig
+from pile_lightning.nn.feed_forward import ACTIVATIONS, FeedForward, FeedForwardConfig
+from pile_lightning.nn.flops import attention_flops, linear_flops
+from pile_lightning.nn.generation import generate, sample
+from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
+from pile_lightning.nn.loss import cross_entropy_sum, linear_cross_entropy
+from pile_lightning.nn.network import Cached, ChunkedHead, Counted, NetworkConfig
+from pile_lightning.nn.norms import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
+from pile_lightning.nn.pile import Pile, PileConfig
+from pile_lightning.nn.positions import (
+    LearnedConfig,
+    NoPositionsConfig,
+    Positions,
+    PositionsConfig,
+    RopeConfig,
+    SinusoidalConfig,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "Attention",
+    "AttentionConfig",
+    "Block",
+    "Cached",
+    "ChunkedHead",
+    "Counted",
+    "CrossAttention",
+    "Decoder",
+    "DecoderConfig",
+    "FeedForward",
+    "FeedForwardConfig",
+    "InitConfig",
+    "InitRule",
+    "KVCache",
+    "LayerCache",
+    "LayerNorm",
+    "LayerNormConfig",
+    "LearnedConfig",
+    "NetworkConfig",
+    "NoPositionsConfig",
+    "NormConfig",
+    "Pile",
+    "PileConfig",
+    "Positions",
+    "PositionsConfig",
+    "RMSNorm",
+    "RMSNormConfig",
+    "RopeConfig",
+    "SinusoidalConfig",
+    "attention_flops",
+    "cross_entropy_sum",
+    "generate",
+    "initialize",
+    "linear_cross_entropy",
+    "linear_flops",
+    "masks",
+    "sample",
+]

@@ -1,0 +1,208 @@
+"""Scaled dot-product attention with grouped-query heads, for self- and cross-attention.
+
+The softmax itself is ``F.scaled_dot_product_attention``. ``flex_attention`` is left out: it has no
+backward on CPU.
+"""
+
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pile_lightning.nn.cache import LayerCache
+from pile_lightning.nn.initialization import Linear
+from pile_lightning.nn.masks import CAUSAL, Mask
+from pile_lightning.nn.norms import NormConfig, RMSNormConfig
+from pile_lightning.nn.positions import Rotation, rotate
+
+__all__ = ["Attention", "AttentionConfig", "CrossAttention", "attend"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """Heads, and what is done to them.
+
+    Raises:
+        ValueError: If the heads are none, or do not share the key and value heads evenly.
+
+    Example:
+        >>> AttentionConfig(num_heads=4, num_kv_heads=2).build(32).qkv.weight.shape
+        torch.Size([64, 32])
+    """
+
+    num_heads: int = 2
+    """Query heads."""
+    num_kv_heads: int | None = None
+    """Key and value heads, each shared by num_heads / num_kv_heads queries (Ainslie et al., 2023);
+    null for as many as query heads."""
+    head_dim: int | None = None
+    """Features of each head; null for d_model / num_heads."""
+    qk_norm: NormConfig | None = field(
+        default_factory=lambda: RMSNormConfig(gain="scalar", initial_gain=1.2)
+    )
+    """Norm of each query and each key (Henry et al., 2020); null for none. A scalar gain plays the
+    part of a learned temperature."""
+    bias: bool = False
+    """Whether the projections have biases."""
+
+    def __post_init__(self) -> None:
+        kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        if self.num_heads < 1 or kv_heads < 1 or self.num_heads % kv_heads:
+            raise ValueError(
+                f"num_heads={self.num_heads} is not a positive multiple of "
+                f"num_kv_heads={kv_heads}; choose num_kv_heads among the divisors of num_heads"
+            )
+
+    def resolve_head_dim(self, d_model: int) -> int:
+        """Return the features of each head in a stream of width ``d_model``.
+
+        Raises:
+            ValueError: If ``head_dim`` is left open and the heads do not divide the width.
+        """
+        if self.head_dim is not None:
+            return self.head_dim
+        if d_model % self.num_heads:
+            raise ValueError(
+                f"d_model={d_model} is not a multiple of num_heads={self.num_heads}; choose "
+                f"num_heads among its divisors, or set head_dim"
+            )
+        return d_model // self.num_heads
+
+    def build(self, d_model: int) -> "Attention":
+        """Make self-attention for a stream of width ``d_model``."""
+        head_dim = self.resolve_head_dim(d_model)
+        return Attention(
+            d_model,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_heads if self.num_kv_heads is None else self.num_kv_heads,
+            head_dim=head_dim,
+            q_norm=None if self.qk_norm is None else self.qk_norm.build(head_dim),
+            k_norm=None if self.qk_norm is None else self.qk_norm.build(head_dim),
+            bias=self.bias,
+        )
+
+
+class Attention(nn.Module):
+    """Self-attention: every position gathers from those that the mask allows.
+
+    Queries, keys and values come from one product: one large matrix is faster than three.
+
+    Args:
+        d_model: Width of the residual stream.
+        num_heads: Query heads.
+        num_kv_heads: Key and value heads.
+        head_dim: Features of each head.
+        q_norm: Applied to each query before it is turned.
+        k_norm: Applied to each key before it is turned.
+        bias: Whether the projections have biases.
+
+    Example:
+        >>> import torch
+        >>> attention = AttentionConfig(num_heads=2).build(8)
+        >>> attention(torch.ones(1, 3, 8), mask=CAUSAL).shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.widths = [num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim]
+        self.qkv = Linear(d_model, sum(self.widths), role="input", bias=bias)
+        self.out = Linear(num_heads * head_dim, d_model, role="output", bias=bias)
+        self.q_norm = q_norm
+        self.k_norm = k_norm
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Mask = None,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Mix every position of ``x`` (batch, seq, d_model) with those that ``mask`` allows.
+
+        Args:
+            x: The stream.
+            mask: True where a query may attend to a key, over all the cache's keys where there is
+                one.
+            rotation: Angles that turn queries and keys.
+            cache: Earlier keys and values, which those of ``x`` are added to.
+        """
+        q, k, v = (split_heads(part, self.head_dim) for part in self.qkv(x).split(self.widths, -1))
+        if self.q_norm is not None:
+            q = self.q_norm(q)
+        if self.k_norm is not None:
+            k = self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        out: Tensor = self.out(merge_heads(attend(q, k, v, mask)))
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Attention from one sequence to another, ``memory``: an encoder's output.
+
+    Example:
+        >>> import torch
+        >>> attention = CrossAttention(8, num_heads=2, bias=True)
+        >>> attention(torch.ones(1, 3, 8), torch.ones(1, 5, 8)).shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(self, d_model: int, *, num_heads: int, bias: bool = False) -> None:
+        super().__init__()
+        self.head_dim = d_model // num_heads
+        self.q = Linear(d_model, d_model, role="input", bias=bias)
+        self.kv = Linear(d_model, 2 * d_model, role="input", bias=bias)
+        self.out = Linear(d_model, d_model, role="output", bias=bias)
+
+    def forward(self, x: Tensor, memory: Tensor, *, mask: Mask = None) -> Tensor:
+        """Mix ``x`` (batch, query, d_model) with ``memory`` (batch, key, d_model)."""
+        q = split_heads(self.q(x), self.head_dim)
+        k, v = (split_heads(part, self.head_dim) for part in self.kv(memory).chunk(2, -1))
+        out: Tensor = self.out(merge_heads(attend(q, k, v, mask)))
+        return out
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+    """Compute ``softmax(q k^T / sqrt(head_dim) + mask) v``; a row that may see nothing gives zeros.
+
+    Args:
+        q: Queries (batch, heads, query, head_dim).
+        k: Keys (batch, kv_heads, key, head_dim); each serves heads / kv_heads neighbouring queries.
+        v: Values, shaped like the keys.
+        mask: True where a query may attend to a key, ``CAUSAL``, or ``None`` for everything.
+    """
+    grouped = k.shape[1] != q.shape[1]
+    if mask is None or mask is CAUSAL:
+        causal = mask is CAUSAL
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+    if grouped:
+        # on CUDA the kernels that take a mask know no groups: enable_gqa would mean plain math
+        groups = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """Reshape (batch, seq, heads * head_dim) to (batch, heads, seq, head_dim)."""
+    batch, seq, width = x.shape
+    return x.view(batch, seq, width // head_dim, head_dim).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Reshape (batch, heads, seq, head_dim) to (batch, seq, heads * head_dim)."""
+    return x.transpose(1, 2).flatten(2)

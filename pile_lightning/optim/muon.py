@@ -1,0 +1,215 @@
+"""Muon for the matrices and AdamW for the rest, as one optimizer.
+
+One object, so that automatic optimization, one schedule and one checkpoint entry do. Matrices of
+one shape are orthogonalised together in a batch: many small products become few large ones.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from pile_lightning.device import has_fast_bfloat16
+from pile_lightning.optim.base import OptimizerConfig
+from pile_lightning.optim.groups import parameter_roles
+
+__all__ = ["Muon", "MuonConfig", "orthogonalise"]
+
+# Jordan et al.: a quintic that drives every singular value into about [0.7, 1.2] in five steps
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
+    """Replace the singular values of ``matrices`` (batch, rows, columns) by about 1.
+
+    Source: Jordan et al., Muon, 2024 (Newton-Schulz with tuned coefficients).
+
+    Args:
+        matrices: One or many matrices of one shape.
+        steps: Newton-Schulz iterations.
+        dtype: What the products are computed in; the dtype of ``matrices`` by default.
+    """
+    a, b, c = QUINTIC
+    x = matrices.to(dtype or matrices.dtype)
+    wide = x if x.shape[-2] <= x.shape[-1] else x.mT  # the smaller Gram matrix
+    # the Frobenius norm bounds the largest singular value, where the quintic needs at most 1
+    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = wide @ wide.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        wide = torch.baddbmm(wide, polynomial, wide, beta=a)
+    x = wide if x.shape[-2] <= x.shape[-1] else wide.mT
+    return x.to(matrices.dtype)
+
+
+class Muon(Optimizer):
+    """Muon on the groups marked ``algorithm="muon"``, fused AdamW on those marked ``"adamw"``.
+
+    Muon: momentum (Nesterov), then the nearest orthogonal matrix, times
+    ``lr * sqrt(max(1, rows / columns))``. Parameters of more than two dimensions count as
+    (first, rest) matrices.
+
+    Args:
+        groups: Parameter groups, each with ``params``, ``algorithm`` and ``lr``.
+        momentum: Of the Muon groups.
+        num_iterations: Newton-Schulz steps.
+        betas: Of the AdamW groups.
+        eps: Of the AdamW groups.
+
+    Raises:
+        ValueError: For a group without a known ``algorithm``.
+
+    Example:
+        >>> weight = nn.Parameter(torch.eye(2))
+        >>> optimizer = Muon([{"params": [weight], "algorithm": "muon", "lr": 0.1}])
+        >>> weight.sum().backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        momentum: float = 0.95,
+        num_iterations: int = 5,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-10,
+    ) -> None:
+        groups = list(groups)
+        for group in groups:
+            if group.get("algorithm") not in {"muon", "adamw"}:
+                raise ValueError(
+                    f"algorithm={group.get('algorithm')!r} of a parameter group is not known; "
+                    f"mark each group with 'muon' or 'adamw'"
+                )
+        super().__init__(groups, {"lr": 0.02, "weight_decay": 0.0})
+        self.momentum = momentum
+        self.num_iterations = num_iterations
+        self.betas = betas
+        self.eps = eps
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step; ``closure`` recomputes the loss and the gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            group["params_with_grad"] = [p for p in group["params"] if p.grad is not None]
+            if group["algorithm"] == "muon":
+                self._muon(group)
+            else:
+                self._adamw(group)
+            del group["params_with_grad"]
+        return loss
+
+    def _muon(self, group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for parameter in group["params_with_grad"]:
+            by_shape[parameter.shape].append(parameter)
+        for shape, parameters in by_shape.items():
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            gradients = [cast(Tensor, p.grad) for p in parameters]
+            momenta = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
+            nesterov = torch._foreach_lerp(gradients, momenta, self.momentum)
+            stacked = torch.stack([n.flatten(1) for n in nesterov])
+            fast = torch.bfloat16 if has_fast_bfloat16(stacked.device.type) else torch.float32
+            updates = orthogonalise(stacked, steps=self.num_iterations, dtype=fast)
+            rows, columns = stacked.shape[1:]
+            scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, [u.view(shape) for u in updates.unbind()], alpha=-scale)
+
+    def _adamw(self, group: dict[str, Any]) -> None:
+        parameters = group["params_with_grad"]
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                # one tensor a parameter, on its device: what the fused kernel asks for
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        if not parameters:
+            return
+        states = [self.state[p] for p in parameters]
+        adamw(
+            parameters,
+            [cast(Tensor, p.grad) for p in parameters],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            fused=True,
+            amsgrad=False,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=self.eps,
+            maximize=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonConfig(OptimizerConfig):
+    """Muon on the matrices, AdamW on tables and vectors, with a learning rate for each.
+
+    Example:
+        >>> optimizer = MuonConfig().build(nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4)))
+        >>> [(group["algorithm"], group["lr"]) for group in optimizer.param_groups]
+        [('muon', 0.03), ('adamw', 0.03), ('adamw', 0.01)]
+    """
+
+    lr: float = 0.03
+    """Learning rate of the matrices."""
+    table_lr: float = 0.03
+    """Learning rate of embeddings and head."""
+    vector_lr: float = 0.01
+    """Learning rate of gains and biases."""
+    momentum: float = 0.95
+    """Nesterov momentum of the matrices."""
+    weight_decay: float = 0.0
+    """Decoupled decay of the matrices."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of AdamW's two moments."""
+    eps: float = 1e-10
+    """Added to the root of AdamW's second moment."""
+    num_iterations: int = 5
+    """Newton-Schulz steps."""
+
+    def build(self, network: nn.Module) -> Muon:
+        """Make the optimizer for the parameters of ``network``."""
+        tables, matrices, vectors = parameter_roles(network)
+        groups = [
+            {
+                "params": matrices,
+                "algorithm": "muon",
+                "lr": self.lr,
+                "weight_decay": self.weight_decay,
+            },
+            {"params": tables, "algorithm": "adamw", "lr": self.table_lr},
+            {"params": vectors, "algorithm": "adamw", "lr": self.vector_lr},
+        ]
+        return Muon(
+            [group for group in groups if group["params"]],
+            momentum=self.momentum,
+            num_iterations=self.num_iterations,
+            betas=self.betas,
+            eps=self.eps,
+        )

@@ -1,0 +1,32 @@
+"""Regional compilation: one compiled block serves all layers, and start-up is that of one."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from torch import nn
+
+__all__ = ["compile_blocks", "why_not_compile"]
+
+
+def why_not_compile() -> str | None:
+    """Say what ``torch.compile`` lacks on this machine, or None where it can run."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler ({compiler}) was found; install one, or name it in CXX"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.is_file():
+        return f"{header} is missing; install the headers of this Python (python3-dev)"
+    return None
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Compile each of ``network.blocks`` in place, or the whole network where it names no blocks.
+
+    State-dict keys stay what they were.
+    """
+    blocks = getattr(network, "blocks", None)
+    for module in blocks if isinstance(blocks, nn.ModuleList) else [network]:
+        module.compile()

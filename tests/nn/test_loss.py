@@ -1,0 +1,162 @@
+"""The chunked loss is the plain loss: value and gradients, any chunk size, any labels, any type."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pile_lightning.nn import cross_entropy_sum, linear_cross_entropy
+
+
+def problem(rows=(3, 7), vocab=19, dim=8, ignored="some", dtype=torch.float32):
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(*rows, dim, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(vocab, dim, generator=generator).requires_grad_()
+    labels = torch.randint(vocab, rows, generator=generator)
+    if ignored == "some":
+        labels[0, :5] = -100
+        labels[2, 3] = -100
+    elif ignored == "all":
+        labels[:] = -100
+    return hidden, weight, labels
+
+
+def plain(hidden, weight, labels, reduction="sum"):
+    logits = (hidden @ weight.to(hidden.dtype).T).float()
+    return F.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), ignore_index=-100, reduction=reduction
+    )
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 7, 21, 1024])
+@pytest.mark.parametrize("ignored", ["none", "some", "all"])
+def test_sum_and_gradients_equal_plain(chunk_size, ignored):
+    hidden, weight, labels = problem(ignored=ignored)
+    ours = linear_cross_entropy(hidden, weight, labels, chunk_size=chunk_size)
+    theirs = plain(hidden, weight, labels)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    # not a factor of 1: the gradient that arrives must be used
+    for mine, reference in zip(
+        torch.autograd.grad(0.37 * ours, (hidden, weight)),
+        torch.autograd.grad(0.37 * theirs, (hidden, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, reference, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [4, 1024])
+def test_each_tokens_loss_and_its_gradient_equal_plain(chunk_size):
+    hidden, weight, labels = problem()
+    ours = linear_cross_entropy(hidden, weight, labels, chunk_size=chunk_size, reduction="none")
+    theirs = plain(hidden, weight, labels, reduction="none").view(labels.shape)
+    assert ours.shape == labels.shape
+    assert (ours[labels == -100] == 0).all()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    factors = torch.randn(labels.shape)
+    for mine, reference in zip(
+        torch.autograd.grad((factors * ours).sum(), (hidden, weight)),
+        torch.autograd.grad((factors * theirs).sum(), (hidden, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, reference, rtol=1e-6, atol=2e-6)
+
+
+def test_large_logits_neither_overflow_nor_lose_the_small_ones():
+    hidden, weight, labels = problem()
+    ours = linear_cross_entropy(1000 * hidden, weight, labels)
+    torch.testing.assert_close(ours, plain(1000 * hidden, weight, labels))
+    assert torch.autograd.grad(ours, weight)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_gradients_are_those_of_the_value(reduction):
+    hidden, weight, labels = problem(rows=(1, 5), ignored="none", dtype=torch.float64)
+    labels[0, 2] = -100
+
+    def loss(hidden, weight):
+        return linear_cross_entropy(hidden, weight, labels, chunk_size=2, reduction=reduction)
+
+    torch.autograd.gradcheck(loss, (hidden, weight.detach().double().requires_grad_()))
+
+
+def test_bf16_sums_in_float32():
+    hidden, weight, labels = problem(rows=(8, 512), ignored="none", dtype=torch.bfloat16)
+    ours = linear_cross_entropy(hidden, weight, labels, chunk_size=100)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, plain(hidden, weight, labels), rtol=1e-6, atol=0)
+    grad_hidden, grad_weight = torch.autograd.grad(ours, (hidden, weight))
+    assert (grad_hidden.dtype, grad_weight.dtype) == (torch.bfloat16, torch.float32)
+    wide = hidden.detach().float().requires_grad_()
+    narrowed = weight.detach().bfloat16().float().requires_grad_()
+    exact = torch.autograd.grad(plain(wide, narrowed, labels), (wide, narrowed))
+    torch.testing.assert_close(grad_hidden.float(), exact[0], rtol=2e-2, atol=2e-2)
+    error = (grad_weight - exact[1]).norm() / exact[1].norm()
+    assert error < 2e-3, "a gradient rounded to bf16 is 1.7e-3 off; one summed in bf16 much more"
+
+
+def test_autocast_computes_the_products_in_its_type_as_the_plain_head_does():
+    hidden, weight, labels = problem()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = linear_cross_entropy(hidden, weight, labels)
+        theirs = cross_entropy_sum(F.linear(hidden, weight), labels)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-5)
+    assert not torch.equal(ours, linear_cross_entropy(hidden, weight, labels))
+    for gradient in torch.autograd.grad(ours, (hidden, weight)):
+        assert gradient.dtype == torch.float32
+
+
+def test_nothing_is_kept_for_gradients_that_nobody_wants():
+    hidden, weight, labels = problem()
+    with torch.no_grad():
+        assert not linear_cross_entropy(hidden, weight, labels).requires_grad
+    assert not linear_cross_entropy(hidden.detach(), weight.detach(), labels).requires_grad
+    loss = linear_cross_entropy(hidden, weight.detach(), labels)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, hidden),
+        torch.autograd.grad(plain(hidden, weight, labels), hidden),
+    )
+
+
+def test_no_tensor_is_as_large_as_the_logits():
+    largest = 0
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    hidden, weight, labels = problem(rows=(4, 64), vocab=500, dim=4)
+    with Watch():
+        linear_cross_entropy(hidden, weight, labels, chunk_size=16).backward()
+    assert 0 < largest <= 16 * 500
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_whole_logits_give_the_same(reduction):
+    hidden, weight, labels = problem()
+    torch.testing.assert_close(
+        cross_entropy_sum(hidden @ weight.T, labels, reduction=reduction),
+        linear_cross_entropy(hidden, weight, labels, reduction=reduction),
+    )
+
+
+def test_shapes_must_fit_and_names_be_known():
+    hidden, weight, labels = problem()
+    with pytest.raises(ValueError, match=r"labels of shape \(3, 6\) do not fit \(3, 7, 8\)"):
+        linear_cross_entropy(hidden, weight, labels[:, :-1])
+    with pytest.raises(
+        ValueError, match="reduction='mean' is unknown; choose one of 'none', 'sum'"
+    ):
+        linear_cross_entropy(hidden, weight, labels, reduction="mean")
+    with pytest.raises(ValueError, match="chunk_size=0 is not positive; choose at least 1"):
+        linear_cross_entropy(hidden, weight, labels, chunk_size=0)
+
+
+def test_a_label_outside_the_vocabulary_is_not_taken_for_an_ignored_one():
+    hidden, weight, labels = problem()
+    labels[1, 1] = -1
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        linear_cross_entropy(hidden, weight, labels)

@@ -1,0 +1,148 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pile_lightning.optim import AdamWConfig, Muon, MuonConfig, orthogonalise, parameter_roles
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 8)
+        self.up = nn.Linear(8, 24)
+        self.down = nn.Linear(24, 8, bias=False)
+        self.twin = nn.Linear(24, 8, bias=False)
+        self.head = nn.Linear(8, 11, bias=False)
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        hidden = self.up(x).relu()
+        return self.head(x + self.down(hidden) + self.twin(hidden))
+
+
+def train(net, optimizer, steps, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        ids = torch.randint(11, (4, 6), generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(ids).flatten(0, 1), ids.flatten()).backward()
+        optimizer.step()
+
+
+def test_roles_hold_every_parameter_once():
+    net = Net()
+    roles = parameter_roles(net)
+    ids = [id(p) for role in roles for p in role]
+    assert sorted(ids) == sorted(id(p) for p in net.parameters())
+    assert {id(p) for p in roles.tables} == {id(net.embedding.weight), id(net.head.weight)}
+    assert [id(p) for p in roles.vectors] == [id(net.up.bias)]
+
+
+def test_frozen_parameters_are_left_out():
+    net = Net()
+    net.up.weight.requires_grad_(False)
+    assert id(net.up.weight) not in {id(p) for role in parameter_roles(net) for p in role}
+
+
+def test_adamw_decays_matrices_and_never_vectors():
+    net = Net()
+    optimizer = AdamWConfig(lr=0.1, weight_decay=0.5).build(net)
+    before = copy.deepcopy(net)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(net.down.weight, before.down.weight * 0.95)
+    torch.testing.assert_close(net.up.bias, before.up.bias)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 64), (2, 64, 16), (1, 32, 32)])
+def test_orthogonalise_brings_singular_values_near_one(shape):
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_orthogonalise_keeps_the_singular_vectors():
+    torch.manual_seed(0)
+    matrix = torch.randn(1, 12, 20)
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.mT @ orthogonalise(matrix) @ vh.mT
+    off_diagonal = inner - torch.diag_embed(inner.diagonal(dim1=-2, dim2=-1))
+    assert off_diagonal.abs().max() < 1e-4
+
+
+def test_a_batch_of_matrices_steps_like_each_alone():
+    torch.manual_seed(0)
+    together, alone = Net(), Net()
+    alone.load_state_dict(together.state_dict())
+    one = MuonConfig().build(together)
+    groups = [
+        {"params": [p], "algorithm": g["algorithm"], "lr": g["lr"]}
+        for g in MuonConfig().build(alone).param_groups
+        for p in g["params"]
+    ]
+    many = Muon(groups)
+    train(together, one, 5)
+    train(alone, many, 5)
+    for a, b in zip(together.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_muons_matrix_step_has_the_stated_size():
+    weight = nn.Parameter(torch.zeros(64, 16))
+    optimizer = Muon([{"params": [weight], "algorithm": "muon", "lr": 0.1}])
+    torch.manual_seed(0)
+    weight.grad = torch.randn(64, 16)
+    optimizer.step()
+    values = torch.linalg.svdvals(weight.detach()) / (0.1 * (64 / 16) ** 0.5)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_muons_tables_step_like_torchs_adamw():
+    torch.manual_seed(0)
+    ours, theirs = nn.Embedding(5, 4), nn.Embedding(5, 4)
+    theirs.load_state_dict(ours.state_dict())
+    one = MuonConfig(table_lr=0.01, eps=1e-8).build(ours)
+    two = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+    for _ in range(4):
+        for net, optimizer in ((ours, one), (theirs, two)):
+            optimizer.zero_grad()
+            (net.weight**3).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+
+
+@pytest.mark.parametrize("config", [AdamWConfig(), MuonConfig(weight_decay=0.1)])
+def test_resumed_optimizer_goes_on_bit_for_bit(config, tmp_path):
+    torch.manual_seed(0)
+    whole = Net()
+    optimizer = config.build(whole)
+    train(whole, optimizer, 4)
+    torch.save({"net": whole.state_dict(), "opt": optimizer.state_dict()}, tmp_path / "c.pt")
+    train(whole, optimizer, 3, seed=1)
+
+    saved = torch.load(tmp_path / "c.pt", weights_only=True)
+    resumed = Net()
+    resumed.load_state_dict(saved["net"])
+    again = config.build(resumed)
+    again.load_state_dict(saved["opt"])
+    train(resumed, again, 3, seed=1)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_parameters_without_a_gradient_are_passed_over():
+    net = Net()
+    optimizer = MuonConfig().build(net)
+    before = copy.deepcopy(net.state_dict())
+    optimizer.step()
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_a_group_without_an_algorithm_is_refused():
+    with pytest.raises(ValueError, match=r"algorithm='sgd' of a parameter group is not known"):
+        Muon([{"params": [nn.Parameter(torch.zeros(2, 2))], "algorithm": "sgd"}])
