@@ -1,7 +1,7 @@
 """pile_lightning: PyTorch Lightning modules that train language Transformers.
 
-The names below are the ones to start from; ``nn``, ``optim``, ``data``, ``metrics``, ``callbacks`` and
-``parallel`` hold the parts.
+The names below are the ones to start from; ``nn``, ``optim``, ``data``, ``metrics``, ``callbacks``
+and ``parallel`` hold the parts.
 """
 
 from pile_lightning.batch import TokenBatch

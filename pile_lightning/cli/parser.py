@@ -18,7 +18,14 @@ from pile_lightning.optim import OptimizerConfig, ScheduleConfig
 
 __all__ = ["PileParser", "ShortErrorParser"]
 
-CONFIGS = [NetworkConfig, NormConfig, OptimizerConfig, PositionsConfig, ScheduleConfig, Source]
+CONFIGS: list[Any] = [
+    NetworkConfig,
+    NormConfig,
+    OptimizerConfig,
+    PositionsConfig,
+    ScheduleConfig,
+    Source,
+]
 
 # the docstring under a field of a config is its help, and a config may be of any sub-class
 set_parsing_settings(docstring_parse_attribute_docstrings=True, subclasses_enabled=CONFIGS)
@@ -56,7 +63,7 @@ def shorten(message: str, known: list[str]) -> str:
     if unknown is None:
         unknown = re.search(r"No action for key \"([^\"]+)\"", message)
     if unknown is None:
-        return re.sub(r"\n(\s*\n)+", "\n", message.strip())
+        return _tidy(message)
     key = unknown.group(1).split("=")[0]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if not near:
@@ -66,9 +73,29 @@ def shorten(message: str, known: list[str]) -> str:
     return f"{key!r} is not a setting here{hint}"
 
 
+def _tidy(message: str) -> str:
+    r"""Drop a parser's own words from a message about a value.
+
+    Example:
+        >>> _tidy("Parser key \"d_model\":\n  Expected a <class 'int'>. Got value: abc")
+        'd_model: expected int, got abc'
+    """
+    text = re.sub(r"\s*\n\s*", " ", message.strip())
+    text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
+    text = re.sub(r"Expected an? <class '([^']+)'>\. Got value:", r"expected \1, got", text)
+    missing = re.search(r"(?:dot import path string: |has no attribute ')(\w+)", text)
+    if missing is None:
+        return text
+    name = missing.group(1)
+    classes = sorted(kind.__name__ for base in CONFIGS for kind in base.__subclasses__())
+    near = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(classes)}"
+    return f"{text.split(':')[0]}: there is no class {name!r}; {hint}"
+
+
 def field_names() -> list[str]:
     """Return the names of all settings of the shipped classes."""
-    kinds: list[Any] = [CausalLM, TextData, Trainer]
+    kinds = [CausalLM, TextData, Trainer]
     for base in CONFIGS:
         kinds += base.__subclasses__()
     names = {name for kind in kinds for name in inspect.signature(kind).parameters}

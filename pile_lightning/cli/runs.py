@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
+
+from pile_lightning.cli.screen import say
 
 __all__ = ["make_room", "resolve_checkpoint"]
 
@@ -44,4 +46,4 @@ def make_room(folder: Path) -> None:
     while (earlier := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     folder.rename(earlier)
-    rank_zero_info(f"{folder} held an earlier run, which is now {earlier}.")
+    say(f"{folder} held an earlier run, which is now {earlier}.")

@@ -5,10 +5,13 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.callbacks import (
     BestCheckpoint,
@@ -24,8 +27,8 @@ from pile_lightning.callbacks import (
 )
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.parser import PileParser
-from pile_lightning.cli.quiet import quieten
 from pile_lightning.cli.runs import make_room, resolve_checkpoint
+from pile_lightning.cli.screen import quieten, say
 from pile_lightning.device import has_fast_bfloat16
 from pile_lightning.parallel import AtomicCheckpointIO
 
@@ -97,16 +100,16 @@ class PileCLI(LightningCLI):
         """Parse, and take the checkpoint out: the config alone says what the model is."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        _score_at_least_once(config.trainer)
         folder = Path(config.trainer.default_root_dir)
         self.checkpoint = resolve_checkpoint(config.ckpt_path, folder)
         config.ckpt_path = None
         config.weights_only = True  # a checkpoint is data: loading one never runs code
 
-    def before_instantiate_classes(self) -> None:
-        """Keep an earlier run that a fresh fit would overwrite."""
-        trainer = self.config[self.subcommand].trainer
-        if self.subcommand == "fit" and self.checkpoint is None and not trainer.fast_dev_run:
-            make_room(Path(trainer.default_root_dir))
+    def before_fit(self) -> None:
+        """Keep an earlier run that a fresh fit would overwrite, now that all settings are right."""
+        if self.checkpoint is None and not self.trainer.fast_dev_run:
+            make_room(Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's logger, an atomic checkpoint writer and a precision."""
@@ -132,6 +135,15 @@ class PileCLI(LightningCLI):
         return trainer
 
 
+def _score_at_least_once(trainer: Any) -> None:
+    """Bring validation into a run that is shorter than its interval."""
+    micro_batches = trainer.max_steps * trainer.accumulate_grad_batches
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and 0 < micro_batches < interval:
+        say(f"Scoring once, at the end: val_check_interval={interval} is beyond the last step.")
+        trainer.val_check_interval = micro_batches
+
+
 def choose_precision(accelerator: str) -> str:
     """Return what this machine computes fast and well, and say so."""
     device = accelerator if accelerator != "auto" else _auto_accelerator()
@@ -139,7 +151,7 @@ def choose_precision(accelerator: str) -> str:
     fast = has_fast_bfloat16(device)
     precision = "bf16-mixed" if fast else "32-true"
     why = "has fast bfloat16 products" if fast else "has no fast bfloat16 products"
-    _say(f"Precision {precision}: this {device} {why}.")
+    say(f"Precision {precision}: this {device} {why}.")
     return precision
 
 
@@ -153,11 +165,6 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-@rank_zero_only
-def _say(message: str) -> None:
-    print(message, flush=True)
 
 
 def train(args: ArgsType = None) -> None:

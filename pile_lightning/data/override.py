@@ -47,8 +47,8 @@ def arguments_of_init(instance: object) -> dict[str, Any]:
         code = frame.f_code
         names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
         arguments |= {name: values.locals[name] for name in names}
-        if values.varargs:
-            arguments["*"] = values.locals[values.varargs]
+        if values.keywords:
+            arguments |= values.locals[values.keywords]
         frame = frame.f_back
     return arguments
 

@@ -1,6 +1,7 @@
 """``TextData``: text from anywhere, as rows that a language model trains on and is scored on."""
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -106,9 +107,15 @@ class TextData(LightningDataModule):
             yield from source.documents()
 
     def data_fingerprint(self) -> str:
-        """Return what changes when the documents do, so that they are prepared again."""
+        """Return what changes when the documents do, so that they are prepared again.
+
+        For documents of your own that is, by default, the name and source of the class, its
+        ``sources`` and the arguments that it adds.
+        """
         if self._brings_documents:
-            return fingerprint_of_class(type(self), self._init_arguments)
+            settings = set(inspect.signature(TextData).parameters) - {"sources"}
+            added = {k: v for k, v in self._init_arguments.items() if k not in settings}
+            return fingerprint_of_class(type(self), added)
         return json.dumps([[source.name, source.fingerprint()] for source in self.sources])
 
     @property

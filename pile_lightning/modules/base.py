@@ -203,12 +203,10 @@ class LanguageModule(LightningModule):
         self.bits_per_byte.reset()
 
 
-def _config(name: str, value: Any, kind: type) -> Any:
+def _config(name: str, value: Any, kind: type[Any]) -> Any:
     """Accept a config object, or the plain data that a checkpoint holds in its place."""
     config = from_plain(value) if isinstance(value, Mapping) else value
     if not isinstance(config, kind):
-        raise TypeError(
-            f"{name}={value!r} is no {kind.__name__}; pass one of its sub-classes, such as "
-            f"{', '.join(sorted(k.__name__ for k in kind.__subclasses__()))}"
-        )
+        known = ", ".join(sorted(str(each.__name__) for each in kind.__subclasses__()))
+        raise TypeError(f"{name}={value!r} is no {kind.__name__}; pass one, such as {known}")
     return config

@@ -83,7 +83,7 @@ class CausalLM(LanguageModule):
         """Return the probabilities of the token after each row's last label (batch, vocab)."""
         known = batch["labels"] != IGNORE_INDEX
         last = (known * torch.arange(known.shape[1], device=known.device)).argmax(dim=1)
-        logits = self(batch)[torch.arange(len(last), device=last.device), last]
+        logits: Tensor = self(batch)[torch.arange(len(last), device=last.device), last]
         return logits.float().softmax(dim=-1)
 
     def stream(

@@ -185,7 +185,7 @@ class Decoder(nn.Module):
         check_length(start + seq, self.max_seq_len)
         if position_ids is None:
             position_ids = torch.arange(start, start + seq, device=input_ids.device)[None]
-        allowed = _causal_mask(start, seq, document_ids) if mask is None else mask
+        allowed = _causal(input_ids, start, document_ids) if mask is None else mask
         x = self._embed(input_ids, position_ids)
         rotation = self.positions.rotation(position_ids)
         for index, block in enumerate(self.blocks):
@@ -238,11 +238,11 @@ class Decoder(nn.Module):
         return to_autocast(self.dropout(self.positions.embed(x, position_ids)))
 
 
-def _causal_mask(start: int, seq: int, document_ids: Tensor | None) -> Mask:
-    """Choose the cheapest form of "causal within a document" for ``seq`` tokens after ``start``."""
+def _causal(input_ids: Tensor, start: int, document_ids: Tensor | None) -> Mask:
+    """Choose the cheapest form of "causal within a document" for ``input_ids`` after ``start``."""
+    seq, device = input_ids.shape[1], input_ids.device
     if document_ids is not None:
-        device = document_ids.device
         return masks.causal(seq, device=device) & masks.document(document_ids)
     if start == 0:
         return masks.CAUSAL
-    return None if seq == 1 else masks.causal(seq, start + seq)
+    return None if seq == 1 else masks.causal(seq, start + seq, device=device)

@@ -141,7 +141,6 @@ class _Reader:
             room = room if limit is None else min(room, limit)
             self.cached = network, network.make_cache(batch, max_len=room)
 
-    # no_grad, not inference_mode: a caller may train on what was drawn
     @torch.no_grad()
     def next_logits(self) -> Tensor:
         """Compute the logits (batch, vocab) after the window."""

@@ -154,23 +154,22 @@ def _walk(
     # the same two buffers for every chunk: fresh pages cost as much as a pass over them
     product = hidden.new_empty(min(chunk_size, rows), vocab)
     logits = product if hidden.dtype == wide else torch.empty_like(product, dtype=wide)
-    with torch.autocast(hidden.device.type, enabled=False):
-        for start in range(0, rows, chunk_size):
-            chunk = slice(start, start + chunk_size)
-            x, column = hidden[chunk], columns[chunk]
-            z = torch.mm(x, narrow_weight.T, out=product[: len(x)])
-            if z.dtype != wide:
-                z = logits[: len(x)].copy_(z)
-            label_logits = z.gather(1, column)
-            largest = z.amax(-1, keepdim=True)
-            e = z.sub_(largest).exp_()
-            s = e.sum(-1, keepdim=True)
-            nll[chunk] = (largest + s.log() - label_logits).squeeze(-1)
-            if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
-                # e / s are the probabilities, and the gradient by z is them, less 1 at the label
-                e.scatter_add_(1, column, -s)
-                scale = row_gradients[chunk] / s
-                _add_gradients(e, scale, x, narrow_weight, product, grad_hidden[chunk], grad_weight)
+    for start in range(0, rows, chunk_size):
+        chunk = slice(start, start + chunk_size)
+        x, column = hidden[chunk], columns[chunk]
+        z = torch.mm(x, narrow_weight.T, out=product[: len(x)])
+        if z.dtype != wide:
+            z = logits[: len(x)].copy_(z)
+        label_logits = z.gather(1, column)
+        largest = z.amax(-1, keepdim=True)
+        e = z.sub_(largest).exp_()
+        s = e.sum(-1, keepdim=True)
+        nll[chunk] = (largest + s.log() - label_logits).squeeze(-1)
+        if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
+            # e / s are the probabilities, and the gradient by z is them, less 1 at the label
+            e.scatter_add_(1, column, -s)
+            scale = row_gradients[chunk] / s
+            _add_gradients(e, scale, x, narrow_weight, product, grad_hidden[chunk], grad_weight)
     return _Walk(nll.masked_fill_(ignored, 0), grad_hidden, grad_weight)
 
 

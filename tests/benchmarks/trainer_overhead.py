@@ -3,8 +3,8 @@
     python tests/benchmarks/trainer_overhead.py
 
 Trainer and loop run in turn, in one process on one core, each for the same rows, optimizer and
-schedule; the clock is the process's CPU time. The Trainer is the one that ``train.py`` makes (logging
-every 10 steps, throughput, progress bar, checkpoints), and a quiet one.
+schedule; the clock is the process's CPU time. The Trainer is a quiet one, and the one that
+``train.py`` makes: logging every 10 steps, throughput, progress bar, checkpoints.
 """
 
 import argparse

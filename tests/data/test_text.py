@@ -160,11 +160,16 @@ def test_own_documents_are_known_by_class_and_arguments(tmp_path: Path) -> None:
     assert numbers(tmp_path).store_path == numbers(tmp_path).store_path
     assert numbers(tmp_path, count=50).store_path != numbers(tmp_path).store_path
 
-    class Others(Numbers):
-        pass
+    assert numbers(tmp_path, batch_size=2, seed=3).store_path == numbers(tmp_path).store_path
 
-    others = Others(tokenizer="byte", cache_dir=str(tmp_path), seq_len=8)
-    assert others.store_path != numbers(tmp_path).store_path
+    class Others(Numbers):
+        def __init__(self, more: int, **kwargs: object):
+            super().__init__(tokenizer="byte", cache_dir=str(tmp_path), **kwargs)
+            self.more = more
+
+    ways = [Others(1), Others(2), Others(1, count=50), Others(more=1, sources="elsewhere")]
+    assert len({data.store_path for data in ways} | {numbers(tmp_path).store_path}) == 5
+    assert Others(1).store_path == Others(more=1).store_path
 
 
 def test_own_documents_of_an_argument_without_a_lasting_form(tmp_path: Path) -> None:

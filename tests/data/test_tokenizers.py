@@ -127,11 +127,20 @@ def _whitespace(backend: Backend) -> None:
     )
 
 
+def _removed(backend: Backend) -> None:
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", "removed"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
 def _not_byte_level(backend: Backend) -> None:
     backend.pre_tokenizer = pre_tokenizers.Digits()
 
 
-@pytest.mark.parametrize("change", [_lowercase, _prefix, _whitespace, _not_byte_level])
+@pytest.mark.parametrize("change", [_lowercase, _prefix, _whitespace, _removed, _not_byte_level])
 def test_no_table_of_bytes_where_it_would_not_be_exact(change: Callable[[Backend], None]) -> None:
     backend = bpe().backend
     change(backend)

@@ -14,7 +14,6 @@ from pile_lightning.nn import (
     RMSNormConfig,
     RopeConfig,
     SinusoidalConfig,
-    generate,
     linear_cross_entropy,
     masks,
 )
@@ -127,6 +126,16 @@ def test_under_autocast_the_stream_is_bf16_and_the_parameters_are_not(perturb):
     assert {parameter.grad.dtype for parameter in network.parameters()} == {torch.float32}
 
 
+@torch.no_grad()
+def test_a_bf16_network_reads_and_remembers_in_bf16(perturb):
+    network, ids = build(perturb).bfloat16(), tokens()
+    cache = network.make_cache(2)
+    network(ids[:, :7], cache=cache)
+    logits = network.next_logits(ids[:, 7:], cache=cache)
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits, network(ids)[:, -1], rtol=0.1, atol=0.1)
+
+
 def test_dropout_acts_in_training_only(perturb):
     network, ids = build(perturb, dropout=0.5), tokens()
     assert torch.equal(network(ids), network(ids))
@@ -163,7 +172,9 @@ def test_blocks_compile_once_for_all_layers_and_steps_and_decoding_compiles_noth
     for step in range(3):
         kwargs = packed(5 + step, 7 - step) if documents else {}
         network(tokens(), **kwargs).sum().backward()
-        list(generate(network, tokens(seq=3 + step), max_new_tokens=4))
+        cache = network.make_cache(2)
+        for part in tokens().split([4 + step, 1, 7 - step], dim=1):
+            network(part, cache=cache)
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
     assert list(network.state_dict()) == list(

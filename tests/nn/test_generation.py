@@ -82,11 +82,11 @@ def test_the_network_is_as_it_was_between_two_tokens(perturb):
     network = build(perturb, dropout=0.5).train()
     network.blocks[1].eval()
     modes = [module.training for module in network.modules()]
-    tokens = generate(network, prompt(), max_new_tokens=5, temperature=0)
-    first = next(tokens)
+    ids = prompt(batch=32)
+    first = next(generate(network, ids, max_new_tokens=5, temperature=0))
     assert [module.training for module in network.modules()] == modes
     assert torch.is_grad_enabled()
-    assert torch.equal(first, network.eval()(prompt())[:, -1].argmax(-1)), "dropout acted"
+    assert torch.equal(first, network.eval()(ids)[:, -1].argmax(-1)), "dropout acted"
 
 
 def test_the_network_is_as_it_was_after_an_error(perturb):

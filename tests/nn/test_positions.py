@@ -44,6 +44,13 @@ def test_angles_stay_in_float32_in_a_bf16_network():
     assert not torch.equal(cosines[0, 0, 0], cosines[0, 0, 1])
 
 
+def test_what_is_turned_keeps_its_type():
+    rotation = RopeConfig().build(**SIZE).rotation(torch.arange(5)[None])
+    x = torch.randn(2, 3, 5, 8).bfloat16()
+    assert torch.equal(rotate(x, rotation), rotate(x.float(), rotation).bfloat16())
+    assert rotate(x, rotation).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("config", [SinusoidalConfig(), LearnedConfig()])
 def test_added_positions_differ_by_position_and_are_the_same_for_the_same_position(config, perturb):
     positions = perturb(config.build(**SIZE))

@@ -1,9 +1,11 @@
-"""Silence what a user can do nothing about, and nothing else."""
+"""What a user sees: our own words, and none that they can do nothing about."""
 
 import logging
 import warnings
 
-__all__ = ["quieten"]
+from lightning.pytorch.utilities import rank_zero_only
+
+__all__ = ["quieten", "say"]
 
 WARNINGS = (
     r".*does not have many workers.*",  # prepared rows are faster without
@@ -12,6 +14,12 @@ WARNINGS = (
     r"No seed found, seed set to.*",
     r".*`tensorboardX` has been removed.*",
 )
+
+
+@rank_zero_only
+def say(message: str) -> None:
+    """Print a line, once for all ranks."""
+    print(message, flush=True)
 
 
 def quieten() -> None:
