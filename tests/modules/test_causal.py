@@ -255,7 +255,7 @@ def test_an_endless_run_is_refused(tmp_path):
 
 
 def test_a_config_of_the_wrong_kind_is_refused():
-    with pytest.raises(TypeError, match=r"optimizer=.* is no OptimizerConfig; pass one of"):
+    with pytest.raises(TypeError, match=r"optimizer=.* is no OptimizerConfig; pass one, such as"):
         CausalLM(NETWORK, vocab_size=VOCAB, max_seq_len=SEQ, optimizer=LinearConfig())
 
 
