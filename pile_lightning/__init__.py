@@ -7,7 +7,7 @@ and ``parallel`` hold the parts.
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data import TextData
 from pile_lightning.modules import CausalLM, LanguageModule
-from pile_lightning.nn import DecoderConfig, NetworkConfig
+from pile_lightning.nn import DecoderConfig, NetworkConfig, Pile
 from pile_lightning.version import __version__
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "DecoderConfig",
     "LanguageModule",
     "NetworkConfig",
+    "Pile",
     "TextData",
     "TokenBatch",
     "__version__",
