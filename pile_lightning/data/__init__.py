@@ -1,7 +1,13 @@
 """Text as batches: sources, tokenizers, the prepared store, order, packing, data modules."""
 
 from pile_lightning.data.readers import Document, Skipped
-from pile_lightning.data.sources import FileSource, Source, StandardLibrary
+from pile_lightning.data.sources import (
+    FileSource,
+    Shard,
+    ShardedSource,
+    Source,
+    StandardLibrary,
+)
 from pile_lightning.data.text import TextData
 from pile_lightning.data.tokenizers import ByteTokenizer, DecodeStream, FastTokenizer, Tokenizer
 
@@ -11,6 +17,8 @@ __all__ = [
     "Document",
     "FastTokenizer",
     "FileSource",
+    "Shard",
+    "ShardedSource",
     "Skipped",
     "Source",
     "StandardLibrary",
