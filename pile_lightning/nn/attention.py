@@ -117,7 +117,7 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.widths = [num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim]
-        self.qkv = Linear(d_model, sum(self.widths), role="input", bias=bias)
+        self.qkv = Linear(d_model, sum(self.widths), role="input", bias=bias, parts=self.widths)
         self.out = Linear(num_heads * head_dim, d_model, role="output", bias=bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
@@ -166,7 +166,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.head_dim = d_model // num_heads
         self.q = Linear(d_model, d_model, role="input", bias=bias)
-        self.kv = Linear(d_model, 2 * d_model, role="input", bias=bias)
+        self.kv = Linear(d_model, 2 * d_model, role="input", bias=bias, parts=(d_model, d_model))
         self.out = Linear(d_model, d_model, role="output", bias=bias)
 
     def forward(self, x: Tensor, memory: Tensor, *, mask: Mask = None) -> Tensor:
