@@ -128,6 +128,7 @@ class Attention(nn.Module):
         *,
         mask: Mask = None,
         rotation: Rotation | None = None,
+        values: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Mix every position of ``x`` (batch, seq, d_model) with those that ``mask`` allows.
@@ -137,6 +138,7 @@ class Attention(nn.Module):
             mask: True where a query may attend to a key, over all the cache's keys where there is
                 one.
             rotation: Angles that turn queries and keys.
+            values: Added to the values (batch, seq, kv_heads * head_dim).
             cache: Earlier keys and values, which those of ``x`` are added to.
         """
         q, k, v = (split_heads(part, self.head_dim) for part in self.qkv(x).split(self.widths, -1))
@@ -146,6 +148,8 @@ class Attention(nn.Module):
             k = self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
+        if values is not None:
+            v = v + split_heads(values.to(v.dtype), self.head_dim)
         if cache is not None:
             k, v = cache.append(k, v)
         out: Tensor = self.out(merge_heads(attend(q, k, v, mask)))

@@ -131,17 +131,17 @@ class Muon(Optimizer):
         parts_of = dict(zip(group["params"], group["parts"], strict=True)) if group["parts"] else {}
         for parameter, update in zip(parameters, nesterov, strict=True):
             parts = list(parts_of.get(parameter, (len(parameter),)))
-            pieces = zip(parameter.split(parts), update.flatten(1).split(parts), strict=True)
-            for piece in pieces:
-                by_shape[piece[1].shape].append(piece)
+            matrices = torch.split(parameter, parts)
+            for matrix, piece in zip(matrices, torch.split(update.flatten(1), parts), strict=True):
+                by_shape[piece.shape].append((matrix, piece))
         for (rows, columns), pieces in by_shape.items():
             stacked = torch.stack([update for _, update in pieces])
             fast = torch.bfloat16 if has_fast_bfloat16(stacked.device.type) else torch.float32
             updates = orthogonalise(stacked, steps=self.num_iterations, dtype=fast)
             scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-            matrices = [matrix for matrix, _ in pieces]
-            steps = [u.view_as(m) for u, m in zip(updates.unbind(), matrices, strict=True)]
-            torch._foreach_add_(matrices, steps, alpha=-scale)
+            targets = [matrix for matrix, _ in pieces]
+            steps = [u.view_as(m) for u, m in zip(updates.unbind(), targets, strict=True)]
+            torch._foreach_add_(targets, steps, alpha=-scale)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         parameters = _with_gradient(group)
@@ -191,6 +191,8 @@ class MuonConfig(OptimizerConfig):
     """Learning rate of the matrices."""
     table_lr: float = 0.03
     """Learning rate of embeddings and head."""
+    lookup_lr: float = 0.3
+    """Learning rate of tables beside the blocks, which few tokens reach in a step."""
     vector_lr: float = 0.01
     """Learning rate of gains and biases."""
     momentum: float = 0.95
@@ -206,7 +208,7 @@ class MuonConfig(OptimizerConfig):
 
     def build(self, network: nn.Module) -> Muon:
         """Make the optimizer for the parameters of ``network``."""
-        tables, matrices, vectors = parameter_roles(network)
+        lookups, tables, matrices, vectors = parameter_roles(network)
         groups = [
             {
                 "params": matrices,
@@ -218,6 +220,7 @@ class MuonConfig(OptimizerConfig):
             },
             {"params": tables, "algorithm": "adamw", "lr": self.table_lr},
             {"params": vectors, "algorithm": "adamw", "lr": self.vector_lr},
+            {"params": lookups, "algorithm": "adamw", "lr": self.lookup_lr},
         ]
         return Muon(
             [group for group in groups if group["params"]],

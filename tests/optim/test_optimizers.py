@@ -40,6 +40,15 @@ def test_roles_hold_every_parameter_once():
     assert [id(p) for p in roles.vectors] == [id(net.up.bias)]
 
 
+def test_lookups_are_apart_and_lend_their_size_to_no_matrix():
+    net = nn.ModuleDict({"table": nn.Embedding(24, 8), "up": nn.Linear(8, 24, bias=False)})
+    net["table"].role = "lookup"
+    roles = parameter_roles(net)
+    assert [len(role) for role in roles] == [1, 0, 1, 0]
+    lrs = {g["lr"] for g in MuonConfig(lookup_lr=0.7).build(net).param_groups}
+    assert lrs == {0.03, 0.7}
+
+
 def test_frozen_parameters_are_left_out():
     net = Net()
     net.up.weight.requires_grad_(False)
