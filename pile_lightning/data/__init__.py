@@ -1,5 +1,6 @@
 """Text as batches: sources, tokenizers, the prepared store, order, packing, data modules."""
 
+from pile_lightning.data.mixing import MixtureConfig, StageConfig
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import FileSource, Source, StandardLibrary
 from pile_lightning.data.text import TextData
@@ -11,8 +12,10 @@ __all__ = [
     "Document",
     "FastTokenizer",
     "FileSource",
+    "MixtureConfig",
     "Skipped",
     "Source",
+    "StageConfig",
     "StandardLibrary",
     "TextData",
     "Tokenizer",
