@@ -2,7 +2,13 @@
 
 from pile_lightning.data.mixing import MixtureConfig, StageConfig
 from pile_lightning.data.readers import Document, Skipped
-from pile_lightning.data.sources import FileSource, Source, StandardLibrary
+from pile_lightning.data.sources import (
+    FileSource,
+    Shard,
+    ShardedSource,
+    Source,
+    StandardLibrary,
+)
 from pile_lightning.data.text import TextData
 from pile_lightning.data.tokenizers import ByteTokenizer, DecodeStream, FastTokenizer, Tokenizer
 
@@ -13,6 +19,8 @@ __all__ = [
     "FastTokenizer",
     "FileSource",
     "MixtureConfig",
+    "Shard",
+    "ShardedSource",
     "Skipped",
     "Source",
     "StageConfig",

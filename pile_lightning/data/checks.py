@@ -18,6 +18,7 @@ class _Settings(Protocol):
     seq_len: int
     val_stride: int
     val_fraction: float
+    max_bad_fraction: float
 
 
 def check_settings(settings: _Settings) -> None:
@@ -36,6 +37,11 @@ def check_settings(settings: _Settings) -> None:
         raise ValueError(
             f"val_fraction={settings.val_fraction} is no share of the documents to hold out; "
             f"choose it from 0 (none) to below 1, for example 0.05"
+        )
+    if not 0 <= settings.max_bad_fraction <= 1:
+        raise ValueError(
+            f"max_bad_fraction={settings.max_bad_fraction} is no share of the records; choose it "
+            f"from 0 (stop at the first that cannot be read) to 1 (leave any number out)"
         )
 
 

@@ -7,8 +7,7 @@ lock, and moved there when it is whole: a kill in the middle leaves nothing that
 import os
 import shutil
 import time
-import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from pile_lightning.data.byte_level import train_bpe
-from pile_lightning.data.readers import EMPTY, Skipped
-from pile_lightning.data.sources import Source
+from pile_lightning.data.policy import BadInput, warn_of_bad_input
+from pile_lightning.data.source import Source
 from pile_lightning.data.split import content_hash, held_out_bound, is_held_out
 from pile_lightning.data.store import StreamCounts, TokenStore, TokenStoreWriter
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
@@ -30,7 +29,6 @@ __all__ = ["Preparation"]
 
 _BATCH_BYTES = 4 << 20
 _TRAINING_BYTES = 100 << 20
-_PLACES_SHOWN = 3
 
 
 class _Text(NamedTuple):
@@ -69,6 +67,8 @@ class Preparation:
     """Share of the documents to hold out."""
     path: Path
     """Folder of the finished store."""
+    max_bad_fraction: float = 0.001
+    """Share of a source's records that may be bad, see ``BadInput``."""
 
     def run(self, *, quiet: bool = False) -> TokenStore:
         """Return the store, after making it where it does not exist."""
@@ -85,43 +85,42 @@ class Preparation:
         for leftover in (partial, self.path):  # of a killed builder, or without its manifest
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
-        bound = held_out_bound((text.digest for text in self._read(_Skips())), self.val_fraction)
+        bound = held_out_bound(
+            (text.digest for text in self._read(self._count_bad())), self.val_fraction
+        )
         tokenizer = self._make_tokenizer(bound, quiet)
         domains = [source.name for source in self.sources]
-        skips = _Skips()
+        bad = self._count_bad()
         with closing(TokenStoreWriter(partial, domains, tokenizer)) as writer:
-            self._tokenize(writer, tokenizer, bound, skips, quiet)
+            self._tokenize(writer, tokenizer, bound, bad, quiet)
             train, val = writer.counts("train"), writer.counts("val")
             self._check(train, val)
-            writer.finish(
-                fingerprint={"val_fraction": self.val_fraction}, skipped=dict(skips.counts)
-            )
+            skipped = sum((source.reasons for source in bad), Counter())
+            writer.finish(fingerprint={"val_fraction": self.val_fraction}, skipped=dict(skipped))
         os.replace(partial, self.path)
-        skips.warn()
+        warn_of_bad_input(bad)
         if not quiet:
             print(_summary(train, val, time.monotonic() - began, self.path), flush=True)
 
-    def _read(self, skips: "_Skips") -> Iterator[_Text]:
+    def _count_bad(self) -> list[BadInput]:
+        return [
+            BadInput(source=source.name, max_bad_fraction=self.max_bad_fraction)
+            for source in self.sources
+        ]
+
+    def _read(self, bad: list[BadInput]) -> Iterator[_Text]:
         for domain, source in enumerate(self.sources):
-            for document in source.documents():
-                if isinstance(document, Skipped):
-                    skips.add(document)
-                    continue
-                try:
-                    encoded = document.text.encode()
-                except UnicodeEncodeError:
-                    skips.add(Skipped("a lone surrogate", document.name))
-                    continue
-                if encoded:
-                    yield _Text(domain, document.text, len(encoded), content_hash(encoded))
-                else:
-                    skips.add(Skipped(EMPTY, document.name))
+            for document in bad[domain].documents(source.documents()):
+                encoded = document.text.encode()
+                yield _Text(domain, document.text, len(encoded), content_hash(encoded))
 
     def _make_tokenizer(self, bound: float, quiet: bool) -> Tokenizer:
         vocab_size = bpe_vocab_size(self.tokenizer)
         if vocab_size is None:
             return load_tokenizer(self.tokenizer)
-        texts = (text for text in self._read(_Skips()) if not is_held_out(text.digest, bound))
+        texts = (
+            text for text in self._read(self._count_bad()) if not is_held_out(text.digest, bound)
+        )
         backend = train_bpe(
             _watched(texts, "training the tokenizer", self._num_bytes(_TRAINING_BYTES), quiet),
             vocab_size=vocab_size,
@@ -135,10 +134,10 @@ class Preparation:
         writer: TokenStoreWriter,
         tokenizer: Tokenizer,
         bound: float,
-        skips: "_Skips",
+        bad: list[BadInput],
         quiet: bool,
     ) -> None:
-        batches = _batches(self._read(skips))
+        batches = _batches(self._read(bad))
         with _bar("tokenizing", self._num_bytes(), quiet) as bar:
             for batch in batches:
                 encoded = tokenizer.encode_batch([text.text for text in batch])
@@ -173,30 +172,6 @@ class Preparation:
                 f"val_fraction={self.val_fraction} of one document ({where}) cannot be held out: "
                 f"documents are held out whole; split the file into several, or set val_fraction=0"
             )
-
-
-class _Skips:
-    """What could not be read, counted by reason, with the first places."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.places: defaultdict[str, list[str]] = defaultdict(list)
-
-    def add(self, skipped: Skipped) -> None:
-        self.counts[skipped.reason] += 1
-        if len(self.places[skipped.reason]) < _PLACES_SHOWN:
-            self.places[skipped.reason].append(skipped.name)
-
-    def warn(self) -> None:
-        lines = [
-            f"  {count} x {reason}: {', '.join(self.places[reason])}"
-            + (", ..." if count > _PLACES_SHOWN else "")
-            for reason, count in self.counts.most_common()
-            if reason != EMPTY
-        ]
-        if lines:
-            text = "\n".join(["some records are not in the prepared data:", *lines])
-            warnings.warn(text, stacklevel=2)
 
 
 def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:

@@ -1,17 +1,23 @@
-"""One file at a time: its documents, and what in it is none, with the reason and the place."""
+"""What reading gives: documents, and what is none, with the reason and the place.
 
-import json
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+Here is also how a record, whatever format it was read from, becomes one of the two.
+"""
+
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["EMPTY", "Document", "FieldCheck", "Skipped", "read_records", "read_text"]
+__all__ = ["EMPTY", "SURROGATE", "WRONG_UTF8", "Document", "Fields", "MissingField", "Skipped"]
 
 EMPTY = "empty text"
 """Reason of a document without any text: counted, but nothing that a user has to be warned of."""
 
-_RECORDS_BEFORE_JUDGING = 1000
+WRONG_UTF8 = "wrong UTF-8"
+"""Reason of bytes that are no text."""
+
+SURROGATE = "a lone surrogate"
+"""Reason of text that cannot be written as UTF-8; JSON can hold it, as ``"\\ud800"``."""
+
+_ABSENT = object()
 
 
 class Document(NamedTuple):
@@ -20,7 +26,9 @@ class Document(NamedTuple):
     text: str
     """The text as it is in the source."""
     name: str
-    """Where it came from: a path, or a path and a line."""
+    """Where it came from: a path, or a path and a line, row or byte."""
+    domain: str | None = None
+    """The domain that the record itself names; None where it is that of the source."""
 
 
 class Skipped(NamedTuple):
@@ -32,66 +40,71 @@ class Skipped(NamedTuple):
     """Where it was found."""
 
 
-class FieldCheck:
-    """Notices records that mostly lack the text field: then its name is wrong, not the data."""
+class MissingField(Skipped):
+    """A record without a field that was asked for; its keys tell which to ask for instead.
 
-    def __init__(self, text_key: str) -> None:
-        self.text_key = text_key
-        self.records = self.missing = 0
-        self.keys: Counter[str] = Counter()
+    Example:
+        >>> MissingField("no field 'text'", "a.jsonl:1", ("content", "id"))
+        MissingField(reason="no field 'text'", name='a.jsonl:1')
+    """
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Count a record, and judge after the first thousand."""
-        self.records += 1
-        if self.text_key not in record:
-            self.missing += 1
-            self.keys.update(record.keys())
-        if self.records == _RECORDS_BEFORE_JUDGING:
-            self.judge()
+    keys: tuple[str, ...]
+    """The keys that the record has."""
 
-    def judge(self) -> None:
-        """Raise ValueError, with the keys seen, where most records lack the field."""
-        if 2 * self.missing > self.records:
-            keys = ", ".join(repr(key) for key, _ in self.keys.most_common(10))
-            raise ValueError(
-                f"{self.missing} of {self.records} records have no field {self.text_key!r}; "
-                f"they have {keys or 'no fields'}: set text_key to the one that holds the text"
-            )
+    def __new__(cls, reason: str, name: str, keys: tuple[str, ...] = ()) -> "MissingField":
+        """Make a ``Skipped`` that equals any other of its reason and place."""
+        made = super().__new__(cls, reason, name)
+        made.keys = keys
+        return made
 
 
-def read_text(file: Path, name: str) -> Iterator[Document | Skipped]:
-    """Yield a whole file as one document."""
-    try:
-        # bytes, not text mode: line ends stay as they are
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        yield Skipped("wrong UTF-8", f"{name}, byte {error.start}")
-    else:
-        yield Document(text, name) if text else Skipped(EMPTY, name)
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """Which fields of a record are its text and its domain; ``meta.name`` is ``name`` in ``meta``.
+
+    Example:
+        >>> fields = Fields(domain_key="meta.pile_set_name")
+        >>> record = {"text": "A text.", "meta": {"pile_set_name": "ArXiv"}}
+        >>> fields.item(record, "a.jsonl:1")
+        Document(text='A text.', name='a.jsonl:1', domain='ArXiv')
+        >>> fields.item({"text": 5}, "a.jsonl:2").reason
+        "field 'text' is not a string"
+    """
+
+    text_key: str = "text"
+    """Field of the text."""
+    domain_key: str | None = None
+    """Field that names the domain; None where records do not."""
+
+    def item(self, record: Any, name: str) -> Document | Skipped:
+        """Return the document that a record holds, or why it holds none."""
+        if not isinstance(record, dict):
+            return Skipped("not a JSON object", name)
+        text = _look_up(record, self.text_key)
+        if text is _ABSENT:
+            return MissingField(f"no field {self.text_key!r}", name, tuple(record))
+        if not isinstance(text, str):
+            return Skipped(f"field {self.text_key!r} is not a string", name)
+        if not text:
+            return Skipped(EMPTY, name)
+        if self.domain_key is None:
+            return Document(text, name)
+        domain = _look_up(record, self.domain_key)
+        if domain is _ABSENT:
+            return MissingField(f"no field {self.domain_key!r}", name, tuple(record))
+        if isinstance(domain, bool) or not isinstance(domain, str | int) or domain == "":
+            return Skipped(f"field {self.domain_key!r} names no domain", name)
+        return Document(text, name, str(domain))
 
 
-def read_records(file: Path, name: str, fields: FieldCheck) -> Iterator[Document | Skipped]:
-    """Yield the text of each line's JSON object."""
-    with file.open("rb") as lines:
-        # split on line feeds only: U+2028 and its kind are text
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _read_record(line, f"{name}:{number}", fields)
-
-
-def _read_record(line: bytes, name: str, fields: FieldCheck) -> Document | Skipped:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return Skipped("wrong UTF-8", name)
-    except ValueError:
-        return Skipped("broken JSON", name)
-    if not isinstance(record, dict):
-        return Skipped("not a JSON object", name)
-    fields.add(record)
-    if fields.text_key not in record:
-        return Skipped(f"no field {fields.text_key!r}", name)
-    text = record[fields.text_key]
-    if not isinstance(text, str):
-        return Skipped(f"field {fields.text_key!r} is not a string", name)
-    return Document(text, name) if text else Skipped(EMPTY, name)
+def _look_up(record: dict[str, Any], key: str) -> Any:
+    # a field that is called "meta.name" itself comes first
+    value = record.get(key, _ABSENT)
+    if value is not _ABSENT or "." not in key:
+        return value
+    value = record
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return _ABSENT
+        value = value[part]
+    return value

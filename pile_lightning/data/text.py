@@ -49,6 +49,8 @@ class TextData(LightningDataModule):
         val_stride: New positions in a validation row that starts inside a document; the rest is
             context. By default ``seq_len``: no context, each position is computed once.
         val_fraction: Share of the documents to hold out.
+        max_bad_fraction: Share of a source's records that may be unreadable, beside the first ten;
+            they are left out with a warning. 0 stops at the first, with its file and line.
         seed: Of the order of rows.
         num_workers: Loader processes; reading prepared rows is faster without.
         cache_dir: Where stores lie; by default ``$PILE_CACHE``, else ``~/.cache/pile_lightning``.
@@ -80,6 +82,7 @@ class TextData(LightningDataModule):
         val_batch_size: int | None = None,
         val_stride: int | None = None,
         val_fraction: float = 0.05,
+        max_bad_fraction: float = 0.001,
         seed: int = 0,
         num_workers: int = 0,
         cache_dir: str | None = None,
@@ -93,6 +96,7 @@ class TextData(LightningDataModule):
         self.val_batch_size = val_batch_size
         self.val_stride = seq_len if val_stride is None else val_stride
         self.val_fraction = val_fraction
+        self.max_bad_fraction = max_bad_fraction
         self.seed = seed
         self.num_workers = num_workers
         cache = cache_dir or os.environ.get("PILE_CACHE") or "~/.cache/pile_lightning"
@@ -164,6 +168,7 @@ class TextData(LightningDataModule):
             tokenizer=self.tokenizer_spec,
             val_fraction=self.val_fraction,
             path=self.store_path,
+            max_bad_fraction=self.max_bad_fraction,
         ).run()
 
     def setup(self, stage: str) -> None:

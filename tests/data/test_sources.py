@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pile_lightning.data import Document, FileSource, Skipped, StandardLibrary
+from pile_lightning.data.policy import BadInput
 from pile_lightning.data.sources import as_sources
 
 
@@ -97,8 +98,10 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("records", [3, 1500])
 def test_a_wrong_text_key_lists_the_keys(tmp_path: Path, records: int) -> None:
     write(tmp_path, a_dot_jsonl='{"content": "x", "id": 1}\n' * records)
+    bad = BadInput(source="x")
     with pytest.raises(ValueError, match=r"have no field 'text'; they have 'content', 'id': set"):
-        list(FileSource(tmp_path).documents())
+        list(bad.documents(FileSource(tmp_path).documents()))
+    assert bad.num_records == min(records, 1000)
     assert len(names(FileSource(tmp_path, text_key="content"))) == records
 
 

@@ -1,0 +1,175 @@
+"""Formats of files: which one a file has, how it is cut into parts, and reading a part."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from pile_lightning.data.compression import CODECS, Codec, Damage, decompress
+from pile_lightning.data.jsonl import LinePlaces, read_range, read_records
+from pile_lightning.data.lines import split_lines
+from pile_lightning.data.listing import File
+from pile_lightning.data.parquet import ranges_of_groups, read_groups
+from pile_lightning.data.readers import EMPTY, WRONG_UTF8, Document, Fields, Skipped
+from pile_lightning.data.source import Shard
+
+__all__ = ["FORMATS", "FileShard", "Format", "cut", "format_of", "read"]
+
+RANGE_BYTES = 64 << 20
+"""About how large the parts of a large file are."""
+
+FORMATS = ("text", "jsonl", "parquet")
+"""What a file can be: one document, one a line, one a row."""
+
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+_PACKED = (".bz2", ".xz", ".lz4", ".zip", ".tar", ".tgz", ".7z", ".rar", ".br")
+# how much longer text is than the file that holds it, roughly
+_EXPANSION = {"gzip": 3, "zstd": 3, "parquet": 2}
+
+
+class Format(NamedTuple):
+    """What a file is."""
+
+    kind: str
+    """One of ``FORMATS``."""
+    codec: Codec | None
+    """How it is compressed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileShard(Shard):
+    """A file, or a range of its bytes (jsonl) or row groups (parquet)."""
+
+    file: File
+    """Where it is now."""
+    format: Format
+    """What it is."""
+    part: tuple[int, int] | None = None
+    """First byte or row group, and the one behind the last; None for the whole file."""
+
+
+def format_of(file: File, kind: str | None = None) -> Format:
+    """Return what a file is, by its suffixes, or by ``kind`` and a suffix of compression.
+
+    Raises:
+        ValueError: Where that cannot be read, or cannot be told.
+    """
+    suffixes = [suffix.lower() for suffix in PurePosixPath(file.name.partition("?")[0]).suffixes]
+    codec = CODECS.get(suffixes[-1]) if suffixes else None
+    suffix = "".join(suffixes[-2:-1] if codec else suffixes[-1:])
+    if suffix in _PACKED:
+        raise ValueError(
+            f"{file.path} is packed as {suffix}, which is not read; unpack it, or compress its "
+            f"text anew as .zst or .gz"
+        )
+    if kind is None and suffix == ".json":
+        raise ValueError(
+            f"{file.path} may hold one record a line or be one text; set format='jsonl' or "
+            f"format='text', or leave it out"
+        )
+    kind = kind or _SUFFIXES.get(suffix, "text")
+    if kind == "parquet" and codec is not None:
+        raise ValueError(
+            f"{file.path} is parquet within {codec.name}; decompress it: parquet is compressed "
+            f"inside"
+        )
+    return Format(kind, codec)
+
+
+def cut(file: File, kind: str | None, options: str) -> list[FileShard]:
+    """Return the parts that a file is read in.
+
+    Args:
+        file: Not opened, but for the footer of a large parquet file on a disk.
+        kind: One of ``FORMATS``; None: by suffix.
+        options: What else decides what a part gives; becomes part of its identity.
+    """
+    form = format_of(file, kind)
+    identity = f"{file.stamp} {options}"
+    size = file.size
+    if size is not None and size > RANGE_BYTES and form.codec is None:
+        if form.kind == "jsonl" and file.can_seek:
+            parts = [
+                (begin, min(begin + RANGE_BYTES, size), min(RANGE_BYTES, size - begin))
+                for begin in range(0, size, RANGE_BYTES)
+            ]
+        elif form.kind == "parquet" and file.is_local:
+            with file.open() as opened:
+                parts = ranges_of_groups(opened, RANGE_BYTES)
+        else:
+            parts = []
+        if len(parts) > 1:
+            return [
+                FileShard(
+                    name=f"{file.name}[{begin}:{end}]",
+                    num_bytes=num_bytes,
+                    identity=identity,
+                    file=file,
+                    format=form,
+                    part=(begin, end),
+                )
+                for begin, end, num_bytes in parts
+            ]
+    if size is not None:
+        size *= _EXPANSION.get(form.codec.name if form.codec else form.kind, 1)
+    return [FileShard(name=file.name, num_bytes=size, identity=identity, file=file, format=form)]
+
+
+def read(shard: FileShard, fields: Fields, start: int = 0) -> Iterator[Document | Skipped]:
+    """Yield what a part of a file holds, from the item numbered ``start`` on.
+
+    Raises:
+        OSError: Where the file cannot be opened or read, with its path.
+    """
+    try:
+        yield from _READERS[shard.format.kind](shard, fields, start)
+    except Exception as error:
+        if shard.file.is_local:
+            raise
+        # every file system has errors of its own, and few of them say what was read
+        raise OSError(f"cannot read {shard.file.path}: {error!r}") from error
+
+
+def _read_text(shard: FileShard, fields: Fields, start: int) -> Iterator[Document | Skipped]:
+    """Yield the file as one document."""
+    if start:
+        return
+    name = shard.file.name
+    parts = list(_chunks(shard))
+    damage = next((part for part in parts if isinstance(part, Damage)), None)
+    if damage is not None:
+        yield Skipped(damage.reason, name)
+        return
+    try:
+        # bytes, not text mode: line ends stay as they are
+        text = b"".join(part for part in parts if isinstance(part, bytes)).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield Skipped(WRONG_UTF8, f"{name}, byte {error.start}")
+    else:
+        yield Document(text, name) if text else Skipped(EMPTY, name)
+
+
+def _read_jsonl(shard: FileShard, fields: Fields, start: int) -> Iterator[Document | Skipped]:
+    if shard.part is None:
+        lines = split_lines(_chunks(shard))
+        yield from read_records(lines, LinePlaces(shard.file.name), fields, start)
+    else:
+        with shard.file.open() as opened:
+            yield from read_range(opened, shard.file, shard.part, RANGE_BYTES, fields, start)
+
+
+def _read_parquet(shard: FileShard, fields: Fields, start: int) -> Iterator[Document | Skipped]:
+    with shard.file.open_to_seek() as opened:
+        yield from read_groups(opened, shard.file.name, fields, shard.part, start)
+
+
+_READERS = {"text": _read_text, "jsonl": _read_jsonl, "parquet": _read_parquet}
+
+
+def _chunks(shard: FileShard) -> Iterator[bytes | Damage]:
+    with shard.file.open() as opened:
+        if shard.format.codec is None:
+            while chunk := opened.read(1 << 20):
+                yield chunk
+        else:
+            yield from decompress(opened, shard.format.codec, can_seek=shard.file.can_seek)
