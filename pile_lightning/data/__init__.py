@@ -1,5 +1,6 @@
 """Text as batches: sources, tokenizers, the prepared store, order, packing, data modules."""
 
+from pile_lightning.data.mixing import MixtureConfig, StageConfig
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import (
     FileSource,
@@ -17,10 +18,12 @@ __all__ = [
     "Document",
     "FastTokenizer",
     "FileSource",
+    "MixtureConfig",
     "Shard",
     "ShardedSource",
     "Skipped",
     "Source",
+    "StageConfig",
     "StandardLibrary",
     "TextData",
     "Tokenizer",

@@ -1,8 +1,6 @@
 """Loaders of whole batches: the sequence is the same for any number of ranks and workers."""
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -13,8 +11,16 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data.packing import Rows
+from pile_lightning.data.tokenizers import without_tokenizer_threads
 
-__all__ = ["BatchLoader", "Batches", "FiniteBatchLoader", "Share", "once"]
+__all__ = [
+    "BatchLoader",
+    "Batches",
+    "FiniteBatchLoader",
+    "Share",
+    "once",
+    "without_tokenizer_threads",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -110,7 +116,7 @@ class BatchLoader:
             # its own: otherwise every pass would draw from the generator of the training run
             generator=torch.Generator(),
         )
-        with _without_tokenizer_threads():
+        with without_tokenizer_threads():
             loaded = iter(loader)
         yield from loaded
 
@@ -132,18 +138,3 @@ class FiniteBatchLoader(BatchLoader):
     def __len__(self) -> int:
         assert self.batches.num_batches is not None
         return self.batches.num_batches
-
-
-@contextmanager
-def _without_tokenizer_threads() -> Iterator[None]:
-    """Fork workers without the warning of `tokenizers`, whose threads do not survive a fork."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
