@@ -1,6 +1,7 @@
 """Makes the parts that are not there yet, in several processes, and judges what was bad in them."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +74,10 @@ def make_parts(
         return len(parts), sum(part.num_bytes_stored for part in parts.values()), progress.needed()
 
     try:
-        with disk_full(folder.parent, state):
-            for number, part in run_jobs(jobs, num_proc=num_proc, on_report=progress.report):
+        results = run_jobs(jobs, num_proc=num_proc, on_report=progress.report)
+        # closed at once, also by an error: a traceback would keep the processes
+        with disk_full(folder.parent, state), closing(results):
+            for number, part in results:
                 progress.finish(number)
                 parts[part.name] = part
                 for tally in tallies:

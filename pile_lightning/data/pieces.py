@@ -11,7 +11,7 @@ PIECE_LENGTH = 1 << 20
 _SEARCHED = 1 << 16
 # Between a line end and what follows it, or a word and the space before the next. The patterns in
 # use (GPT-2's, its followers' and ours) all begin a new token there, if the mark stands alone.
-_PLACES = (re.compile(r"\S\n(?=\S)"), re.compile(r"\n(?!\n)"), re.compile(r"\S(?= \S)"))
+_PLACES = (re.compile(r"\S\n(?=\S)"), re.compile(r"\S(?= \S)"))
 
 
 def pieces(text: str, length: int = PIECE_LENGTH) -> Iterator[str]:

@@ -82,10 +82,10 @@ class Progress:
         self._bar.close()
 
     def needed(self) -> int | None:
-        """Return about how many bytes are still to be written, or None where nobody knows."""
+        """Return about how many bytes the unfinished jobs write, or None where nobody knows."""
         if self.total is None or not self.position:
             return None
-        return int(self.stored / self.position * (self.total - self.position))
+        return int(self.stored / self.position * (self.total - self.done.raw_bytes))
 
     def _position(self, number: int) -> int:
         report, size = self._working[number], self.sizes[number]

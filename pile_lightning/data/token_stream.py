@@ -133,50 +133,52 @@ class TokenStream:
 
     def _read(self, number: int, start: int, count: int) -> npt.NDArray[Any]:
         segment = self.segments[number]
-        file = _open_file(f"{self.folder}/{segment.part}.tokens")
-        return file.read(self.dtype, segment.first_token + start, count)
+        path = f"{self.folder}/{segment.part}.tokens"
+        return _read_file(path, self.dtype, segment.first_token + start, count)
 
     def _documents(self, segment: Segment, column: int) -> npt.NDArray[np.int64]:
-        file = _open_file(f"{self.folder}/{segment.part}.documents")
+        path = f"{self.folder}/{segment.part}.documents"
         first = column * segment.part_documents + segment.first_document
-        return file.read(DOCUMENT_DTYPE, first, segment.counts.documents)
+        return _read_file(path, DOCUMENT_DTYPE, first, segment.counts.documents)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("folder", "dtype", "segments")}
 
 
+def _read_file(path: str, dtype: npt.DTypeLike, first: int, count: int) -> npt.NDArray[Any]:
+    data = np.empty(count, dtype)
+    for _ in range(2):
+        try:
+            if _open_file(path).read_into(data.view(np.uint8).data, first * data.itemsize):
+                return data
+        except FileNotFoundError:
+            break
+        _open_file.cache_clear()  # it may have been made again since it was opened
+    raise RuntimeError(
+        f"the prepared data have lost {path}; call prepare_data() (a Trainer does when it starts), "
+        f"which makes again what is missing"
+    )
+
+
 class _OpenFile:
     def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except FileNotFoundError as error:
-            raise self._damaged() from error
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
-    def read(self, dtype: npt.DTypeLike, first: int, count: int) -> npt.NDArray[Any]:
-        size = np.dtype(dtype).itemsize
-        data = np.empty(count, dtype)
-        view, place = data.view(np.uint8).data, first * size
-        while len(view):
-            num_read = _read_into(self._descriptor, view, place)
+    def read_into(self, buffer: memoryview, place: int) -> bool:
+        """Fill a buffer with what stands at ``place``, and return whether there is enough."""
+        while len(buffer):
+            num_read = _read_some(self._descriptor, buffer, place)
             if not num_read:
-                raise self._damaged()
-            view, place = view[num_read:], place + num_read
-        return data
-
-    def _damaged(self) -> RuntimeError:
-        _open_file.cache_clear()  # so that what is made again is opened again
-        return RuntimeError(
-            f"the prepared data have lost {self.path}; call prepare_data() (a Trainer does when it "
-            f"starts), which makes again what is missing"
-        )
+                return False
+            buffer, place = buffer[num_read:], place + num_read
+        return True
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
 
-def _read_into(descriptor: int, buffer: memoryview, place: int) -> int:
+def _read_some(descriptor: int, buffer: memoryview, place: int) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], place)
     # without fork nobody shares the descriptor, so its position is ours

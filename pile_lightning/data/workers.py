@@ -7,13 +7,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from pile_lightning.data.tokenizers import without_tokenizer_threads
 
@@ -55,11 +56,11 @@ def default_num_proc() -> int:
 
 def run_jobs(
     jobs: Sequence[Job], *, num_proc: int, on_report: Callable[[int, Report | None], None]
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Yield the number and result of each job, as they end.
 
-    One process alone, and jobs that cannot be sent to another where there is no fork, run here. An
-    error of a job is raised here, and ends the others; so does whatever ends the caller.
+    Jobs run here where one process is enough, and where they cannot be sent to others. An error of
+    a job is raised here, and ends the others; so does whatever ends the caller.
 
     Args:
         jobs: What to do, in the order in which to begin.
@@ -75,7 +76,9 @@ def run_jobs(
         return
     processes: dict[Connection, BaseProcess] = {}
     try:
-        with without_tokenizer_threads():
+        with without_tokenizer_threads(), warnings.catch_warnings():
+            # the children run none of this process's threads
+            warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
             for _ in range(num_proc):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(jobs, theirs), daemon=True)  # type: ignore[attr-defined]
@@ -94,14 +97,14 @@ def _hand_out(
     num_jobs: int,
     processes: dict[Connection, BaseProcess],
     on_report: Callable[[int, Report | None], None],
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     waiting = iter(range(num_jobs))
     working: dict[Connection, int] = {}
     for connection, number in zip(processes, waiting, strict=False):
         connection.send(number)
         working[connection] = number
     while working:
-        ready = [one for one in wait(list(working), _PATIENCE) if isinstance(one, Connection)]
+        ready = cast(list[Connection], wait(list(working), _PATIENCE))
         if not ready:
             on_report(next(iter(working.values())), None)
         for connection in ready:
@@ -135,6 +138,8 @@ def _receive(connection: Connection, process: BaseProcess) -> tuple[str, Any]:
 
 
 def _context(jobs: Sequence[Job]) -> BaseContext | None:
+    if multiprocessing.current_process().daemon:  # may have no children
+        return None
     if sys.platform == "linux":
         return multiprocessing.get_context("fork")
     try:
