@@ -2,7 +2,9 @@
 
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import (
+    DatasetFolder,
     FileSource,
+    HubDataset,
     Shard,
     ShardedSource,
     Source,
@@ -13,10 +15,12 @@ from pile_lightning.data.tokenizers import ByteTokenizer, DecodeStream, FastToke
 
 __all__ = [
     "ByteTokenizer",
+    "DatasetFolder",
     "DecodeStream",
     "Document",
     "FastTokenizer",
     "FileSource",
+    "HubDataset",
     "Shard",
     "ShardedSource",
     "Skipped",
