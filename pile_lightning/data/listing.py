@@ -141,7 +141,8 @@ def _list_url(url: str, suffixes: Sequence[str]) -> tuple[list[File], list[str]]
         else:
             return [_remote_file(fs, fs.info(path), path, posixpath.dirname(path))], []
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{url!r} does not exist ({error})") from error
+        reason = error.__cause__ or error
+        raise FileNotFoundError(f"{url!r} does not exist or cannot be reached: {reason}") from error
     except Exception as error:
         raise OSError(f"cannot list {url!r}: {error}") from error
     files = [
