@@ -211,32 +211,36 @@ class HubDataset(_DatasetSource):
     streaming: bool = True
     """Whether to read it from where it lies, instead of downloading all of it first."""
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "path": str(Path(str(self.path)).expanduser()) if self._is_folder else self.path,
-            "name": self.config,
-            "data_dir": self.data_dir,
-            "revision": self.revision,
-        }
-
     @property
-    def _is_folder(self) -> bool:
-        return Path(str(self.path)).expanduser().is_dir()
+    def _folder(self) -> Path | None:
+        folder = Path(str(self.path)).expanduser()
+        return folder if folder.is_dir() else None
+
+    def _commit(self) -> str | None:
+        """Return the commit to read; branches and tags move on."""
+        if self._folder or (self.revision and re.fullmatch("[0-9a-f]{40}", self.revision)):
+            return self.revision
+        return _newest_commit(str(self.path), self.config, self.data_dir, self.revision)
 
     def _identity(self) -> str:
-        if self._is_folder:
-            files = sorted(walk(Path(str(self.path)).expanduser(), lambda name: name[0] != "."))
-            version = json.dumps([[file.name, file.stamp] for file in files])
-        elif self.revision is not None and re.fullmatch("[0-9a-f]{40}", self.revision):
-            version = self.revision
+        listing: list[Any] = [self.config, self.data_dir, self.split]
+        if self._folder:
+            files = sorted(walk(self._folder, lambda name: not name.startswith(".")))
+            listing += [[file.name, file.stamp] for file in files]
         else:
-            version = _commit(**self._arguments())
-        path = "" if self._is_folder else str(self.path)
-        listing = [path, self.config, self.data_dir, self.split, version]
+            listing += [self.path, self._commit()]
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
     def _load(self) -> "Dataset | IterableDataset":
-        return _load_dataset(self._identity(), self.split, self.streaming, **self._arguments())
+        return _load_dataset(
+            self._identity(),
+            path=str(self._folder or self.path),
+            name=self.config,
+            data_dir=self.data_dir,
+            revision=self._commit(),
+            split=self.split,
+            streaming=self.streaming,
+        )
 
 
 def _cannot_read(what: str, error: BaseException) -> str:
@@ -275,21 +279,21 @@ def _load_folder(path: str, identity: str) -> "Dataset":
 
 
 @lru_cache(maxsize=16)
-def _load_dataset(
-    identity: str, split: str, streaming: bool, **arguments: Any
-) -> "Dataset | IterableDataset":
+def _load_dataset(identity: str, **arguments: Any) -> "Dataset | IterableDataset":
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     try:
-        return load_dataset(**arguments, split=split, streaming=streaming)
+        return load_dataset(**arguments)
     except DatasetGenerationError as error:
         raise OSError(_cannot_read(arguments["path"], error.__cause__ or error)) from error
 
 
 @lru_cache(maxsize=16)
-def _commit(**arguments: Any) -> str:
-    """Return which commit a name stands for now."""
+def _newest_commit(
+    path: str, config: str | None, data_dir: str | None, revision: str | None
+) -> str:
     from datasets import load_dataset_builder
 
-    return str(load_dataset_builder(**arguments).hash)
+    builder = load_dataset_builder(path, config, data_dir=data_dir, revision=revision)
+    return str(builder.hash)  # of a dataset on the hub, that is the commit

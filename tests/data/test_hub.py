@@ -125,9 +125,19 @@ def test_a_broken_line_ends_in_a_clear_error(files: Path, streaming: bool) -> No
 
 
 def test_a_commit_is_known_without_asking() -> None:
-    sources = [
+    identities = {
         HubDataset("a/b", revision=revision, config=config)._identity()
         for revision in ("0" * 40, "1" * 40)
         for config in (None, "en")
-    ]
-    assert len(set(sources)) == 4
+    }
+    assert len(identities) == 4
+
+
+def test_a_branch_is_read_at_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: dict[str, object] = {}
+    monkeypatch.setattr(hub, "_newest_commit", lambda *_: "c" * 40)
+    monkeypatch.setattr(hub, "_load_dataset", lambda _, **arguments: loaded.update(arguments))
+    source = HubDataset("a/b", config="en", revision="main")
+    source._load()
+    assert (loaded["path"], loaded["name"], loaded["revision"]) == ("a/b", "en", "c" * 40)
+    assert source._identity() == HubDataset("a/b", config="en", revision="c" * 40)._identity()
