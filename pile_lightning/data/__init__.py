@@ -1,5 +1,6 @@
 """Text as batches: sources, tokenizers, the prepared store, order, packing, data modules."""
 
+from pile_lightning.data.mixing import MixtureConfig, StageConfig
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import (
     DatasetFolder,
@@ -21,10 +22,12 @@ __all__ = [
     "FastTokenizer",
     "FileSource",
     "HubDataset",
+    "MixtureConfig",
     "Shard",
     "ShardedSource",
     "Skipped",
     "Source",
+    "StageConfig",
     "StandardLibrary",
     "TextData",
     "Tokenizer",

@@ -14,7 +14,14 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data.packing import Rows
 
-__all__ = ["BatchLoader", "Batches", "FiniteBatchLoader", "Share", "once"]
+__all__ = [
+    "BatchLoader",
+    "Batches",
+    "FiniteBatchLoader",
+    "Share",
+    "once",
+    "without_tokenizer_threads",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -110,7 +117,7 @@ class BatchLoader:
             # its own: otherwise every pass would draw from the generator of the training run
             generator=torch.Generator(),
         )
-        with _without_tokenizer_threads():
+        with without_tokenizer_threads():
             loaded = iter(loader)
         yield from loaded
 
@@ -135,7 +142,7 @@ class FiniteBatchLoader(BatchLoader):
 
 
 @contextmanager
-def _without_tokenizer_threads() -> Iterator[None]:
+def without_tokenizer_threads() -> Iterator[None]:
     """Fork workers without the warning of `tokenizers`, whose threads do not survive a fork."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)

@@ -19,7 +19,7 @@ import torch
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.data.store import TokenStream
 
-__all__ = ["Rows", "ScoringRows", "TrainingRows", "Windows"]
+__all__ = ["Rows", "ScoringRows", "TrainingRows", "Windows", "assemble"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,13 +59,6 @@ class Rows(ABC):
     def windows(self, rows: Ints) -> Windows:
         """Return what rows below ``num_rows`` show."""
 
-    @cached_property
-    def _num_bytes_of_label(self) -> Ints | None:
-        if self.token_num_bytes is None:
-            return None
-        # IGNORE_INDEX is negative, so it finds a zero counted from the end
-        return np.append(self.token_num_bytes, np.zeros(-IGNORE_INDEX, np.int64))
-
     def batch(self, rows: Ints) -> TokenBatch:
         """Return rows as a batch; a number below 0 is a row that predicts nothing."""
         missing = rows < 0
@@ -77,24 +70,13 @@ class Rows(ABC):
         else:
             windows = self.windows(rows)
         tokens = self._tokens(windows)
-        input_ids, labels = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-        opens = input_ids == self.start_id
-        length = windows.end - windows.start
-        if (length < self.seq_len).any() or (windows.scored > windows.start).any():
-            position = np.arange(self.seq_len)
-            padding = position >= length[:, None]
-            context = position < (windows.scored - windows.start)[:, None]
-            labels[padding | context] = IGNORE_INDEX
-            input_ids[padding] = self.start_id
-            opens = np.where(padding, position == length[:, None], opens)
-        document_ids, position_ids = _documents(opens)
-        return TokenBatch(
-            input_ids=torch.from_numpy(input_ids),
-            labels=torch.from_numpy(labels),
-            position_ids=torch.from_numpy(position_ids),
-            document_ids=torch.from_numpy(document_ids),
-            domain=torch.from_numpy(windows.domain),
-            num_bytes=torch.from_numpy(self._num_bytes(windows, labels)),
+        return assemble(
+            tokens,
+            domain=windows.domain,
+            length=windows.end - windows.start,
+            context=windows.scored - windows.start,
+            start_id=self.start_id,
+            num_bytes=self._num_bytes(windows, tokens),
         )
 
     def _tokens(self, windows: Windows) -> Ints:
@@ -108,9 +90,12 @@ class Rows(ABC):
             row[: len(window)] = window
         return tokens
 
-    def _num_bytes(self, windows: Windows, labels: Ints) -> Ints:
-        if self._num_bytes_of_label is not None:
-            num_bytes: Ints = self._num_bytes_of_label.take(labels).sum(axis=1)
+    def _num_bytes(self, windows: Windows, tokens: Ints) -> Ints:
+        if self.token_num_bytes is not None:
+            position = np.arange(self.seq_len)
+            scored = position >= (windows.scored - windows.start)[:, None]
+            scored &= position < (windows.end - windows.start)[:, None]
+            num_bytes: Ints = (self.token_num_bytes.take(tokens[:, 1:]) * scored).sum(axis=1)
             return num_bytes
         sizes = [
             _bytes_ending_in(self.streams[domain], scored + 1, end + 1)
@@ -186,6 +171,44 @@ class ScoringRows(Rows):
     def windows(self, rows: Ints) -> Windows:
         """Return what rows show."""
         return Windows(*(part[rows] for part in self._windows))
+
+
+def assemble(
+    tokens: Ints,
+    *,
+    domain: Ints,
+    length: Ints,
+    context: Ints,
+    start_id: int,
+    num_bytes: Ints,
+) -> TokenBatch:
+    """Make a batch of rows of tokens and the one behind each (batch, seq + 1).
+
+    Args:
+        tokens: What the rows show; whatever stands behind their length is padding.
+        domain: Of each row (batch,).
+        length: Positions of each row that are no padding (batch,).
+        context: Positions at the start of each row that predict nothing (batch,).
+        start_id: The token that opens a document.
+        num_bytes: UTF-8 bytes behind the predicted tokens of each row (batch,).
+    """
+    input_ids, labels = tokens[:, :-1].copy(), tokens[:, 1:].copy()
+    opens = input_ids == start_id
+    if (length < labels.shape[1]).any() or context.any():
+        position = np.arange(labels.shape[1])
+        padding = position >= length[:, None]
+        labels[padding | (position < context[:, None])] = IGNORE_INDEX
+        input_ids[padding] = start_id
+        opens = np.where(padding, position == length[:, None], opens)
+    document_ids, position_ids = _documents(opens)
+    return TokenBatch(
+        input_ids=torch.from_numpy(input_ids),
+        labels=torch.from_numpy(labels),
+        position_ids=torch.from_numpy(position_ids),
+        document_ids=torch.from_numpy(document_ids),
+        domain=torch.from_numpy(domain),
+        num_bytes=torch.from_numpy(num_bytes),
+    )
 
 
 def _documents(opens: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:

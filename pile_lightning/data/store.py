@@ -22,7 +22,7 @@ from pile_lightning.data.tokenizers import Tokenizer
 
 __all__ = ["FORMAT", "SPLITS", "StreamCounts", "TokenStore", "TokenStoreWriter", "TokenStream"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout; a store of another version is built again."""
 SPLITS = ("train", "val")
 """The documents to learn from, and those held out."""

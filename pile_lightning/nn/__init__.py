@@ -21,6 +21,7 @@ from pile_lightning.nn.positions import (
     RopeConfig,
     SinusoidalConfig,
 )
+from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
     "ACTIVATIONS",
@@ -53,6 +54,8 @@ __all__ = [
     "RMSNormConfig",
     "RopeConfig",
     "SinusoidalConfig",
+    "Tables",
+    "TablesConfig",
     "attention_flops",
     "cross_entropy_sum",
     "generate",

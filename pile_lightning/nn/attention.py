@@ -117,7 +117,7 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.widths = [num_heads * head_dim, num_kv_heads * head_dim, num_kv_heads * head_dim]
-        self.qkv = Linear(d_model, sum(self.widths), role="input", bias=bias)
+        self.qkv = Linear(d_model, sum(self.widths), role="input", bias=bias, parts=self.widths)
         self.out = Linear(num_heads * head_dim, d_model, role="output", bias=bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
@@ -128,6 +128,7 @@ class Attention(nn.Module):
         *,
         mask: Mask = None,
         rotation: Rotation | None = None,
+        values: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Mix every position of ``x`` (batch, seq, d_model) with those that ``mask`` allows.
@@ -137,6 +138,7 @@ class Attention(nn.Module):
             mask: True where a query may attend to a key, over all the cache's keys where there is
                 one.
             rotation: Angles that turn queries and keys.
+            values: Added to the values (batch, seq, kv_heads * head_dim).
             cache: Earlier keys and values, which those of ``x`` are added to.
         """
         q, k, v = (split_heads(part, self.head_dim) for part in self.qkv(x).split(self.widths, -1))
@@ -146,6 +148,8 @@ class Attention(nn.Module):
             k = self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
+        if values is not None:
+            v = v + split_heads(values.to(v.dtype), self.head_dim)
         if cache is not None:
             k, v = cache.append(k, v)
         out: Tensor = self.out(merge_heads(attend(q, k, v, mask)))
@@ -166,7 +170,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.head_dim = d_model // num_heads
         self.q = Linear(d_model, d_model, role="input", bias=bias)
-        self.kv = Linear(d_model, 2 * d_model, role="input", bias=bias)
+        self.kv = Linear(d_model, 2 * d_model, role="input", bias=bias, parts=(d_model, d_model))
         self.out = Linear(d_model, d_model, role="output", bias=bias)
 
     def forward(self, x: Tensor, memory: Tensor, *, mask: Mask = None) -> Tensor:

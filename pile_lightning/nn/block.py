@@ -56,10 +56,13 @@ class Block(nn.Module):
         *,
         mask: Mask = None,
         rotation: Rotation | None = None,
+        values: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Add both layers' outputs to the stream ``x`` (batch, seq, d_model)."""
-        mixed = self.attention(self.attention_norm(x), mask=mask, rotation=rotation, cache=cache)
+        mixed = self.attention(
+            self.attention_norm(x), mask=mask, rotation=rotation, values=values, cache=cache
+        )
         x = x + self.dropout(mixed)
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return out

@@ -5,6 +5,7 @@ then are their type, device and number of heads known: autocast and tensor paral
 and never moved again. What is returned to attention are views of its filled part.
 """
 
+import torch
 from torch import Tensor
 
 __all__ = ["KVCache", "LayerCache"]
@@ -75,6 +76,8 @@ class KVCache:
 
     def __init__(self, *, num_layers: int, batch_size: int, max_len: int) -> None:
         self.max_len = max_len
+        self.recent_ids: Tensor | None = None
+        """The last ids read (batch, few), for a network that looks at more than keys."""
         self.layers = [
             LayerCache(batch_size=batch_size, max_len=max_len) for _ in range(num_layers)
         ]
@@ -84,7 +87,14 @@ class KVCache:
         """Positions held, the same in every layer between two forwards."""
         return self.layers[-1].length
 
+    def remember(self, input_ids: Tensor, num_ids: int) -> None:
+        """Keep the last ``num_ids`` of the ids read so far, ``input_ids`` (batch, seq) last."""
+        if self.recent_ids is not None:
+            input_ids = torch.cat((self.recent_ids, input_ids), dim=1)
+        self.recent_ids = input_ids[:, max(0, input_ids.shape[1] - num_ids) :]
+
     def reset(self) -> None:
         """Forget everything and keep the storage."""
+        self.recent_ids = None
         for layer in self.layers:
             layer.length = 0

@@ -25,6 +25,7 @@ from pile_lightning.nn.network import NetworkConfig
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.positions import PositionsConfig, RopeConfig
 from pile_lightning.nn.precision import to_autocast
+from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = ["Decoder", "DecoderConfig"]
 
@@ -59,6 +60,8 @@ class DecoderConfig(NetworkConfig):
     """Use the embedding's matrix as the head's."""
     embedding_norm: NormConfig | None = field(default_factory=lambda: RMSNormConfig(gain="none"))
     """Norm of each looked-up row; null for none."""
+    tables: TablesConfig | None = None
+    """Look-up tables beside the blocks; null for none."""
     dropout: float = 0.0
     """Share of the embedding and of each layer's output that is dropped in training."""
     init: InitConfig = field(default_factory=InitConfig)
@@ -121,6 +124,15 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(config.build_block() for _ in range(config.num_layers))
         self.norm = config.norm.build(width)
+        kv_heads = config.attention.num_kv_heads or config.attention.num_heads
+        self.tables: Tables | None = None
+        if config.tables is not None:
+            self.tables = config.tables.build(
+                vocab_size=vocab_size,
+                d_model=width,
+                kv_width=kv_heads * head_dim,
+                num_layers=config.num_layers,
+            )
         tied = config.tie_embeddings
         self.head = None if tied else Linear(width, vocab_size, role="head", bias=False)
         self.reset_parameters()
@@ -186,15 +198,22 @@ class Decoder(nn.Module):
         if position_ids is None:
             position_ids = torch.arange(start, start + seq, device=input_ids.device)[None]
         allowed = _causal(input_ids, start, document_ids) if mask is None else mask
-        x = self._embed(input_ids, position_ids)
+        earlier = None if cache is None else cache.recent_ids
+        x, rows = self._embed(input_ids, position_ids, earlier)
         rotation = self.positions.rotation(position_ids)
         for index, block in enumerate(self.blocks):
+            values = None
+            if self.tables is not None:
+                x = self.tables.add(x, rows, index)
+                values = self.tables.value(input_ids, index)
             if cache is None:
-                x = block(x, mask=allowed, rotation=rotation)
+                x = block(x, mask=allowed, rotation=rotation, values=values)
             else:
                 # past a compiled __call__: every length of the cache would be compiled anew
                 layer = cache.layers[index]
-                x = block.forward(x, mask=allowed, rotation=rotation, cache=layer)
+                x = block.forward(x, mask=allowed, rotation=rotation, values=values, cache=layer)
+        if cache is not None and self.tables is not None:
+            cache.remember(input_ids, self.tables.reach)
         out: Tensor = self.norm(x)
         return out
 
@@ -232,10 +251,24 @@ class Decoder(nn.Module):
             )
         )
 
-    def _embed(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """Look up, normalise and place the tokens: the start of the stream, in autocast's type."""
+    def _embed(
+        self, input_ids: Tensor, position_ids: Tensor, earlier: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Look up, normalise and place the tokens: the start of the stream, in autocast's type.
+
+        Returns:
+            The stream (batch, seq, d_model), and what the tables add to it before every block.
+        """
         x: Tensor = self.embedding_norm(self.embedding(input_ids))
-        return to_autocast(self.dropout(self.positions.embed(x, position_ids)))
+        rows: list[Tensor] = []
+        if self.tables is not None:
+            previous = self.tables.previous(input_ids, position_ids, earlier)
+            rows = [to_autocast(row) for row in self.tables.look_up(input_ids, previous)]
+            if self.tables.smear_share is not None:
+                known = previous[0] >= 0
+                before = self.embedding_norm(self.embedding(previous[0].clamp(min=0)))
+                x = self.tables.smear(x, before * known[:, :, None])
+        return to_autocast(self.dropout(self.positions.embed(x, position_ids))), rows
 
 
 def _causal(input_ids: Tensor, start: int, document_ids: Tensor | None) -> Mask:

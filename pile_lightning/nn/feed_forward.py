@@ -113,7 +113,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = activation
         self.gated = gated
-        self.up = Linear(d_model, 2 * d_ff if gated else d_ff, role="input", bias=bias)
+        parts = (d_ff, d_ff) if gated else (d_ff,)
+        self.up = Linear(d_model, sum(parts), role="input", bias=bias, parts=parts)
         self.down = Linear(d_ff, d_model, role="output", bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ start.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -18,9 +19,9 @@ from pile_lightning.nn.checks import check_name
 
 __all__ = ["Embedding", "InitConfig", "InitRule", "Linear", "Role", "initialize"]
 
-Role: TypeAlias = Literal["embedding", "position", "input", "output", "head"]
-"""What a matrix is for: the token table, the table of learned positions, a projection that reads
-the residual stream, one that writes to it, or an untied head."""
+Role: TypeAlias = Literal["embedding", "position", "lookup", "input", "output", "head"]
+"""What a matrix is for: the token table, the table of learned positions, a table beside the blocks,
+a projection that reads the residual stream, one that writes to it, or an untied head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ class InitConfig:
     =========  ==========================  =============  =======================
     embedding  tokens, and the tied head   uniform 0.5/f  normal 0.02
     position   learned positions           normal 0.02    normal 0.02
+    lookup     tables beside the blocks    zeros          zeros
     input      q, k, v, gate, up           uniform 0.5/f  normal 0.02
     output     attention's out, ff's down  zeros          normal 0.02/sqrt(2*L)
     head       an untied head              uniform 0.5/f  normal 0.02
@@ -96,6 +98,8 @@ class InitConfig:
     """The token table, which is also the tied head; its fan_in is d_model."""
     position: InitRule = InitRule(distribution="normal", std=0.02)
     """The table of learned positions."""
+    lookup: InitRule = InitRule(distribution="zeros")
+    """Tables beside the blocks."""
     input: InitRule = _NARROW
     """Projections that read the residual stream."""
     output: InitRule = InitRule(distribution="zeros")
@@ -114,14 +118,25 @@ class InitConfig:
 class Linear(nn.Linear):
     """``nn.Linear`` that names its role and is zero until ``initialize`` fills it.
 
+    Args:
+        d_in: Input features.
+        d_out: Output features.
+        role: What the matrix is for.
+        bias: Whether there is a bias.
+        parts: Rows of each of the matrices that are stacked in this one for speed (q, k and v);
+            an optimizer that treats a matrix as a whole treats each of them so.
+
     Example:
         >>> Linear(4, 8, role="input", bias=False).role
         'input'
     """
 
-    def __init__(self, d_in: int, d_out: int, *, role: Role, bias: bool) -> None:
+    def __init__(
+        self, d_in: int, d_out: int, *, role: Role, bias: bool, parts: Sequence[int] = ()
+    ) -> None:
         super().__init__(d_in, d_out, bias=bias)
         self.role = role
+        self.parts = tuple(parts) or (d_out,)
 
     def reset_parameters(self) -> None:
         """Start at zero, which draws no random numbers."""

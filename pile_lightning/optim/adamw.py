@@ -32,9 +32,9 @@ class AdamWConfig(OptimizerConfig):
 
     def build(self, network: nn.Module) -> torch.optim.AdamW:
         """Make the optimizer for the parameters of ``network``."""
-        tables, matrices, vectors = parameter_roles(network)
+        lookups, tables, matrices, vectors = parameter_roles(network)
         groups = [
-            {"params": tables + matrices, "weight_decay": self.weight_decay},
+            {"params": lookups + tables + matrices, "weight_decay": self.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(

@@ -1,17 +1,20 @@
 """Sort a network's parameters by what they are: tables, matrices and the rest."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
 
-__all__ = ["ParameterRoles", "parameter_roles"]
+__all__ = ["ParameterRoles", "parameter_roles", "stacked_rows"]
 
 
 class ParameterRoles(NamedTuple):
     """The trainable parameters of a network, each in exactly one list."""
 
+    lookups: list[nn.Parameter]
+    """Embeddings whose module calls itself a ``lookup``: their rows are added, never multiplied."""
     tables: list[nn.Parameter]
-    """Embeddings, and matrices with as many rows as one of them (the head, tied or not)."""
+    """Other embeddings, and matrices with as many rows as one of them (the head, tied or not)."""
     matrices: list[nn.Parameter]
     """Every other parameter of two or more dimensions."""
     vectors: list[nn.Parameter]
@@ -24,19 +27,41 @@ def parameter_roles(network: nn.Module) -> ParameterRoles:
     Example:
         >>> net = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4), nn.Linear(4, 8, bias=False))
         >>> [len(role) for role in parameter_roles(net)]
-        [2, 1, 1]
+        [0, 2, 1, 1]
     """
     embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding)]
-    owned = {id(m.weight) for m in embeddings}
-    rows = {m.num_embeddings for m in embeddings}
-    roles = ParameterRoles([], [], [])
+    lookups = {id(m.weight) for m in embeddings if getattr(m, "role", None) == "lookup"}
+    owned = {id(m.weight) for m in embeddings} - lookups
+    rows = {m.num_embeddings for m in embeddings if id(m.weight) in owned}
+    roles = ParameterRoles([], [], [], [])
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
-        if id(parameter) in owned or (parameter.ndim == 2 and parameter.shape[0] in rows):
+        if id(parameter) in lookups:
+            roles.lookups.append(parameter)
+        elif id(parameter) in owned or (parameter.ndim == 2 and parameter.shape[0] in rows):
             roles.tables.append(parameter)
         elif parameter.ndim >= 2:
             roles.matrices.append(parameter)
         else:
             roles.vectors.append(parameter)
     return roles
+
+
+def stacked_rows(network: nn.Module, parameters: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
+    """Return for each matrix the rows of the matrices that its module says are stacked in it.
+
+    A module says so with ``parts``, the rows of each part of its ``weight``.
+
+    Example:
+        >>> both = nn.Linear(4, 8)
+        >>> both.parts = (4, 4)
+        >>> stacked_rows(both, [both.weight])
+        [(4, 4)]
+    """
+    parts: dict[int, tuple[int, ...]] = {}
+    for module in network.modules():
+        stacked = getattr(module, "parts", None)
+        if isinstance(stacked, tuple):
+            parts[id(module.weight)] = stacked
+    return [parts.get(id(parameter), (len(parameter),)) for parameter in parameters]

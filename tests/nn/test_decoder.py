@@ -14,6 +14,7 @@ from pile_lightning.nn import (
     RMSNormConfig,
     RopeConfig,
     SinusoidalConfig,
+    TablesConfig,
     linear_cross_entropy,
     masks,
 )
@@ -24,6 +25,10 @@ POSITIONS = [
     SinusoidalConfig(),
     LearnedConfig(),
     NoPositionsConfig(),
+]
+KINDS = [
+    *({"positions": positions} for positions in POSITIONS),
+    {"tables": TablesConfig(ngram_rows=(64, 32), value_layers=1)},
 ]
 GROUPED = AttentionConfig(num_heads=4, num_kv_heads=2)
 
@@ -46,11 +51,11 @@ def packed(*lengths, batch=2):
     }
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("fields", KINDS)
 @pytest.mark.parametrize("kind", ["causal", "document", "padding", "prefix"])
 @torch.no_grad()
-def test_a_later_token_changes_no_earlier_logit(perturb, positions, kind):
-    network, ids = build(perturb, positions=positions), tokens()
+def test_a_later_token_changes_no_earlier_logit(perturb, fields, kind):
+    network, ids = build(perturb, **fields), tokens()
     kwargs = {
         "causal": {},
         "document": packed(5, 7),
@@ -67,10 +72,10 @@ def test_a_later_token_changes_no_earlier_logit(perturb, positions, kind):
         assert not torch.isclose(after[:, position:], before[:, position:]).all(-1).any()
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("fields", KINDS)
 @torch.no_grad()
-def test_packed_documents_are_the_same_documents_alone(perturb, positions):
-    network, ids = build(perturb, positions=positions), tokens()
+def test_packed_documents_are_the_same_documents_alone(perturb, fields):
+    network, ids = build(perturb, **fields), tokens()
     together = network(ids, **packed(5, 4, 3))
     for start, end in [(0, 5), (5, 9), (9, 12)]:
         alone = network(ids[:, start:end])
@@ -83,16 +88,31 @@ def test_one_document_a_row_is_plain_causal(perturb):
     torch.testing.assert_close(network(ids, **packed(12)), network(ids))
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("fields", KINDS)
 @pytest.mark.parametrize("sizes", [[12], [1] * 12, [5, 1, 4, 2]])
 @torch.no_grad()
-def test_reading_with_a_cache_equals_reading_at_once(perturb, positions, sizes):
-    network, ids = build(perturb, positions=positions), tokens()
+def test_reading_with_a_cache_equals_reading_at_once(perturb, fields, sizes):
+    network, ids = build(perturb, **fields), tokens()
     cache, parts = network.make_cache(2, max_len=12), []
     for part in ids.split(sizes, dim=1):
         parts.append(network(part, cache=cache))
     assert cache.length == 12
     torch.testing.assert_close(torch.cat(parts, dim=1), network(ids), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_tables_tell_apart_what_only_the_token_before_tells():
+    # without blocks that read, and positions: whatever differs comes from the tables
+    tables = TablesConfig(smear=False, ngram_rows=(1009,), value_layers=0)
+    network = DecoderConfig(d_model=8, num_layers=1, tables=tables).build(
+        vocab_size=50, max_seq_len=4
+    )
+    after_two, after_three = torch.tensor([[2, 7]]), torch.tensor([[3, 7]])
+    assert torch.equal(network(after_two)[:, 1], network(after_three)[:, 1])  # zero at the start
+    torch.nn.init.normal_(network.tables.ngrams[0].weight)
+    assert not torch.isclose(network(after_two)[:, 1], network(after_three)[:, 1]).all()
+    apart = {"position_ids": torch.tensor([[0, 0]]), "document_ids": torch.tensor([[0, 1]])}
+    assert torch.equal(network(after_two, **apart)[:, 1], network(after_three, **apart)[:, 1])
 
 
 @torch.no_grad()

@@ -40,6 +40,15 @@ def test_roles_hold_every_parameter_once():
     assert [id(p) for p in roles.vectors] == [id(net.up.bias)]
 
 
+def test_lookups_are_apart_and_lend_their_size_to_no_matrix():
+    net = nn.ModuleDict({"table": nn.Embedding(24, 8), "up": nn.Linear(8, 24, bias=False)})
+    net["table"].role = "lookup"
+    roles = parameter_roles(net)
+    assert [len(role) for role in roles] == [1, 0, 1, 0]
+    lrs = {g["lr"] for g in MuonConfig(lookup_lr=0.7).build(net).param_groups}
+    assert lrs == {0.03, 0.7}
+
+
 def test_frozen_parameters_are_left_out():
     net = Net()
     net.up.weight.requires_grad_(False)
@@ -89,6 +98,25 @@ def test_a_batch_of_matrices_steps_like_each_alone():
     train(alone, many, 5)
     for a, b in zip(together.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_stacked_matrices_step_like_each_alone():
+    torch.manual_seed(0)
+    stacked = nn.Linear(8, 24, bias=False)
+    stacked.parts = (8, 16)
+    alone = nn.ModuleList([nn.Linear(8, 8, bias=False), nn.Linear(8, 16, bias=False)])
+    weights = [part.weight for part in alone]
+    with torch.no_grad():
+        for weight, part in zip(weights, stacked.weight.split((8, 16)), strict=True):
+            weight.copy_(part)
+    one, many = MuonConfig().build(stacked), MuonConfig().build(alone)
+    for step in range(3):
+        stacked.weight.grad = torch.randn(24, 8, generator=torch.Generator().manual_seed(step))
+        for weight, part in zip(weights, stacked.weight.grad.split((8, 16)), strict=True):
+            weight.grad = part.clone()
+        one.step()
+        many.step()
+    torch.testing.assert_close(stacked.weight, torch.cat(weights))
 
 
 def test_muons_matrix_step_has_the_stated_size():

@@ -1,0 +1,229 @@
+"""Rows of several domains in given shares: which domain, and which of its rows, as pure functions.
+
+A pattern of 65,536 places is laid out once and repeated: each domain has its exact number of places
+in it, spread as evenly as a golden-ratio sequence spreads them, so that every stretch of rows holds
+the shares too. How many rows of a domain come before row i is then a division and a look-up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pile_lightning.data.order import RowOrder
+
+__all__ = ["MixedOrder", "Mixture", "MixtureStage", "natural_shares"]
+
+Ints = npt.NDArray[np.int64]
+
+_PLACES = 1 << 16
+# odd, so that its multiples visit every place; near places / 1.618, so that they do it evenly
+_STRIDE = 40503
+
+
+class MixtureStage(NamedTuple):
+    """Shares that hold from a row on."""
+
+    start: int
+    """First row of the stage."""
+    shares: tuple[float, ...]
+    """Share of each domain; they sum to 1."""
+
+
+class _Span(NamedTuple):
+    start: int
+    counts: Ints
+    """Places of each domain in the pattern (domains,)."""
+    domain: npt.NDArray[np.int32]
+    """Domain of each place (places,)."""
+    rank: npt.NDArray[np.int32]
+    """How many earlier places of the pattern have the same domain (places,)."""
+    before: Ints
+    """Rows of each domain before the span (domains,)."""
+
+
+class Mixture:
+    """An endless sequence of domains in given shares, which may change at given rows.
+
+    Args:
+        stages: At least one; the first starts at row 0.
+        limits: Rows after which a domain is used up and its share goes to the others, in
+            proportion; ``None`` for no limit.
+
+    Raises:
+        ValueError: For stages out of order, or shares that are negative or sum to nothing.
+
+    Example:
+        >>> mixture = Mixture([MixtureStage(0, (0.75, 0.25))])
+        >>> mixture.counts(1 << 16).tolist()  # exact in every round of the pattern, near elsewhere
+        [49152, 16384]
+    """
+
+    def __init__(
+        self, stages: Sequence[MixtureStage], *, limits: Sequence[int | None] | None = None
+    ) -> None:
+        starts = [stage.start for stage in stages]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(
+                f"the stages of a mixture start at rows {starts}; the first has to start at 0 and "
+                f"each later one after the one before"
+            )
+        num_domains = len(stages[0].shares)
+        self._limits = [None] * num_domains if limits is None else list(limits)
+        self._spans: list[_Span] = []
+        self.num_rows: int | None = None
+        """Rows until every domain is used up; None where there is no end."""
+        before = np.zeros(num_domains, np.int64)
+        for number, stage in enumerate(stages):
+            end = starts[number + 1] if number + 1 < len(starts) else None
+            before = self._add_stage(stage, end, before)
+            if self.num_rows is not None:
+                break
+
+    def at(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Return the domain of each row, and how many rows of that domain come before it."""
+        starts = np.array([span.start for span in self._spans])
+        which = np.searchsorted(starts, rows, side="right") - 1
+        domain, index = np.empty_like(rows), np.empty_like(rows)
+        for number in np.unique(which):
+            here = which == number
+            domain[here], index[here] = _look_up(self._spans[number], rows[here])
+        return domain, index
+
+    def counts(self, num_rows: int) -> Ints:
+        """Return how many of the first rows each domain has (domains,)."""
+        span = [span for span in self._spans if span.start <= num_rows][-1]
+        return _counts(span, num_rows)
+
+    def describe(self) -> list[list[int]]:
+        """Return where each span starts and its domains' places, in plain data."""
+        return [[span.start, *span.counts.tolist()] for span in self._spans]
+
+    def _add_stage(self, stage: MixtureStage, end: int | None, before: Ints) -> Ints:
+        """Append the spans of a stage: a new one begins wherever a domain is used up."""
+        start = stage.start
+        while True:
+            left = [
+                None if limit is None else limit - done
+                for limit, done in zip(self._limits, before.tolist(), strict=True)
+            ]
+            shares = [
+                0.0 if rows is not None and rows <= 0 else share
+                for share, rows in zip(stage.shares, left, strict=True)
+            ]
+            if min(stage.shares) < 0 or not sum(stage.shares) > 0:
+                raise ValueError(
+                    f"shares of {list(stage.shares)} are no mixture; give each domain at least 0, "
+                    f"and one of them more"
+                )
+            if not sum(shares) > 0:
+                self.num_rows = start
+                return before
+            span = _make_span(start, shares, before)
+            self._spans.append(span)
+            used_up = [
+                _first_row_after(span, domain, rows)
+                for domain, rows in enumerate(left)
+                if rows is not None and rows > 0 and span.counts[domain]
+            ]
+            stop = min([*used_up, *([] if end is None else [end])], default=None)
+            if stop is None:
+                return before
+            before = _counts(span, stop)
+            start = stop
+            if stop == end:
+                return before
+
+
+def _make_span(start: int, shares: Sequence[float], before: Ints) -> _Span:
+    counts = _largest_remainder(np.array(shares))
+    places = (np.arange(_PLACES) * _STRIDE) % _PLACES
+    domain = np.searchsorted(np.cumsum(counts), places, side="right").astype(np.int32)
+    order = np.argsort(domain, kind="stable")
+    rank = np.empty(_PLACES, np.int32)
+    firsts = np.cumsum(counts) - counts
+    rank[order] = np.arange(_PLACES, dtype=np.int32) - np.repeat(firsts, counts)
+    return _Span(start, counts, domain, rank, before)
+
+
+def _largest_remainder(shares: npt.NDArray[np.float64]) -> Ints:
+    """Share out the places; a domain with any share at all has at least one."""
+    exact = shares / shares.sum() * _PLACES
+    counts = np.maximum(np.floor(exact).astype(np.int64), shares > 0)
+    rest = _PLACES - int(counts.sum())
+    for domain in np.argsort(counts - exact, kind="stable")[: max(0, rest)]:
+        counts[domain] += 1
+    for _ in range(-rest):  # the places that the smallest domains were given
+        counts[np.argmax(counts)] -= 1
+    return counts
+
+
+def _look_up(span: _Span, rows: Ints) -> tuple[Ints, Ints]:
+    rounds, place = np.divmod(rows - span.start, _PLACES)
+    domain = span.domain[place].astype(np.int64)
+    earlier = span.before[domain] + rounds * span.counts[domain]
+    return domain, np.asarray(earlier + span.rank[place])
+
+
+def _counts(span: _Span, num_rows: int) -> Ints:
+    rounds, place = divmod(num_rows - span.start, _PLACES)
+    started = np.bincount(span.domain[:place], minlength=len(span.counts))
+    return cast(Ints, span.before + rounds * span.counts + started)
+
+
+def _first_row_after(span: _Span, domain: int, rows: int) -> int:
+    """Return the row behind the ``rows``-th one of ``domain`` in the span."""
+    rounds, rank = divmod(rows - 1, int(span.counts[domain]))
+    place = int(np.flatnonzero(span.domain == domain)[rank])
+    return span.start + rounds * _PLACES + place + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedOrder:
+    """Rows of several domains: a mixture of domains, each in an order of its own.
+
+    Example:
+        >>> mixture = Mixture([MixtureStage(0, (0.5, 0.5))])
+        >>> order = MixedOrder(mixture=mixture, num_rows=(10, 3), seed=0)
+        >>> rows = order.row_at(np.arange(100))
+        >>> sorted(rows[rows >= 10][:3].tolist())  # an epoch of the second domain
+        [10, 11, 12]
+    """
+
+    mixture: Mixture
+    """Which domain comes when."""
+    num_rows: tuple[int, ...]
+    """Rows of an epoch of each domain; those of the first come first."""
+    seed: int
+    """Of the domains' orders."""
+
+    def row_at(self, positions: Ints) -> Ints:
+        """Return the rows at positions of the stream (n,)."""
+        domain, index = self.mixture.at(positions)
+        first = np.cumsum([0, *self.num_rows])
+        rows = np.empty_like(positions)
+        for one in np.unique(domain):
+            here = domain == one
+            order = RowOrder(num_rows=self.num_rows[one], seed=self.seed + (int(one) << 32))
+            rows[here] = first[one] + order.row_at(index[here])
+        return rows
+
+
+def natural_shares(sizes: Mapping[str, float], *, temperature: float = 1.0) -> dict[str, float]:
+    """Return shares in proportion to ``size ** (1 / temperature)``: above 1 evens them out.
+
+    Source: Conneau and Lample, Cross-lingual Language Model Pretraining, 2019, with 1/alpha.
+
+    Example:
+        >>> natural_shares({"web": 900, "books": 100}, temperature=2.0)
+        {'web': 0.75, 'books': 0.25}
+    """
+    if not temperature > 0:
+        raise ValueError(
+            f"temperature={temperature}: shares are sizes to the power 1/temperature; choose a "
+            f"number above 0, 1 for the natural shares, more to even them out"
+        )
+    powers = {name: size ** (1 / temperature) for name, size in sizes.items()}
+    return {name: power / sum(powers.values()) for name, power in powers.items()}
