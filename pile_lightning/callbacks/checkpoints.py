@@ -4,6 +4,7 @@ Two files of fixed names, overwritten by an atomic writer, so that a run's folde
 what is in it and can be moved. (``ModelCheckpoint`` stores absolute paths and numbers its files.)
 """
 
+import math
 import os
 from typing import Any
 
@@ -80,6 +81,23 @@ class BestCheckpoint(Checkpoint):
         self.best_score = state_dict["best_score"]
         self.best_step = state_dict["best_step"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on from the file: the last checkpoint is saved before its step is scored."""
+        kept = self._kept(trainer) if trainer.is_global_zero and trainer.global_step > 0 else None
+        kept = trainer.strategy.broadcast(kept)
+        # a best of beyond the step that training starts from is of steps that are to be repeated
+        if kept is None or kept["best_score"] is None or kept["best_step"] > trainer.global_step:
+            return
+        if self.best_score is None or kept["best_score"] < self.best_score:
+            self.load_state_dict(kept)
+
+    def _kept(self, trainer: Trainer) -> dict[str, Any] | None:
+        if not os.path.isfile(self.path):
+            return None
+        checkpoint = trainer.strategy.checkpoint_io.load_checkpoint(self.path, weights_only=True)
+        state: dict[str, Any] | None = checkpoint.get("callbacks", {}).get(self.state_key)
+        return state
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where the score is the best so far.
 
@@ -94,6 +112,8 @@ class BestCheckpoint(Checkpoint):
                 f"{', '.join(sorted(trainer.callback_metrics))}"
             )
         score = float(trainer.callback_metrics[self.monitor])
+        if math.isnan(score):
+            return  # no later score would be smaller
         # ranks hold the same reduced score, so all of them save or none
         if self.best_score is None or score < self.best_score:
             self.best_score, self.best_step = score, trainer.global_step

@@ -1,6 +1,7 @@
 """A logger whose file survives: one ``metrics.csv`` in the run's folder, continued at a resume."""
 
 import csv
+import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,14 +89,17 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
     """Return the rows of a ``metrics.csv``, each with the columns that it fills."""
     if not Path(path).is_file():
         return []
-    rows = []
     with Path(path).open(newline="", encoding="utf-8") as file:
-        for cells in csv.DictReader(file):
-            filled = {name: cell for name, cell in cells.items() if name and cell}
-            try:
-                row = {name: float(cell) for name, cell in filled.items()}
-            except ValueError:
-                continue  # a line that a kill cut short
-            if "step" in row:
-                rows.append({**row, "step": int(row["step"])})
+        text = file.read()
+    # a line without an end is one that a kill cut short, perhaps in the middle of a number
+    whole = text[: text.rfind("\n") + 1]
+    rows = []
+    for cells in csv.DictReader(io.StringIO(whole, newline="")):
+        filled = {name: cell for name, cell in cells.items() if name and cell}
+        try:
+            row = {name: float(cell) for name, cell in filled.items()}
+        except ValueError:
+            continue  # what a lost disk block leaves
+        if "step" in row:
+            rows.append({**row, "step": int(row["step"])})
     return rows

@@ -1,12 +1,15 @@
 """What ``predict`` leaves behind: the likeliest next tokens of each row, as JSON lines."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
+
+from pile_lightning.batch import IGNORE_INDEX
 
 __all__ = ["WritePredictions"]
 
@@ -43,17 +46,19 @@ class WritePredictions(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the rows of one batch.
+        """Write the rows of one batch, without those that only fill it up: they have no labels.
 
         Args:
             trainer: The trainer.
             pl_module: The module.
             prediction: Probabilities of the next token (batch, vocab).
             batch_indices: Not used.
-            batch: Not used.
+            batch: What was predicted on.
             batch_idx: Not used.
             dataloader_idx: Not used.
         """
+        if isinstance(batch, Mapping) and "labels" in batch:
+            prediction = prediction[(batch["labels"] != IGNORE_INDEX).any(dim=1)]
         codec = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
         probabilities, ids = prediction.topk(min(self.top, prediction.shape[-1]), dim=-1)
         with self.path.open("a", encoding="utf-8") as file:

@@ -20,6 +20,7 @@ class StepProgressBar(ProgressBar):
         super().__init__()
         self._enabled = True
         self._bar: tqdm[Any] | None = None
+        self._train_bar: tqdm[Any] | None = None
 
     def disable(self) -> None:
         """Show nothing (Lightning asks this of every rank but the first)."""
@@ -89,7 +90,7 @@ class StepProgressBar(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the second bar and leave a line of scores."""
         self._close()
-        if trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._bar = self._train_bar
             scores = {
                 name.removeprefix("val/"): float(value)
@@ -128,7 +129,11 @@ class StepProgressBar(ProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
         self._close()
+        self._train_bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: Any) -> None:
-        """Close the bar, so that what is printed next starts on a line of its own."""
+        """Close the bars, so that what is printed next starts on a line of its own."""
+        if self._bar is not self._train_bar:
+            self._close()
+            self._bar = self._train_bar
         self._close()

@@ -48,6 +48,7 @@ class Report(Callback):
     def __init__(self) -> None:
         self._scores: dict[str, float] = {}
         self._scored_step: int | None = None
+        self._first_step: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -66,13 +67,15 @@ class Report(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table."""
         folder = trainer.log_dir or trainer.default_root_dir  # a collective: on every rank
-        if trainer.global_step > self._first_step and not trainer.fast_dev_run:
-            self._print(trainer, pl_module, folder)
+        # a finished run that is resumed never starts training
+        steps = 0 if self._first_step is None else trainer.global_step - self._first_step
+        if steps and not trainer.fast_dev_run:
+            self._print(trainer, pl_module, folder, steps)
 
     @rank_zero_only
-    def _print(self, trainer: Trainer, pl_module: LightningModule, folder: str) -> None:
-        lines = ["", *self._training(trainer, pl_module)]
-        if self._scores:
+    def _print(self, trainer: Trainer, pl_module: LightningModule, folder: str, steps: int) -> None:
+        lines = ["", *self._training(trainer, pl_module, steps)]
+        if "bits_per_byte" in self._scores:
             lines += ["", *self._table(trainer)]
         sample = next((c.latest for c in trainer.callbacks if isinstance(c, Samples)), None)
         if sample:
@@ -80,9 +83,8 @@ class Report(Callback):
         lines += ["", *self._places(trainer, Path(folder))]
         print("\n".join(lines), flush=True)
 
-    def _training(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    def _training(self, trainer: Trainer, pl_module: LightningModule, steps: int) -> list[str]:
         seconds = time.perf_counter() - self._began
-        steps = trainer.global_step - self._first_step
         millions = sum(p.numel() for p in pl_module.parameters()) / 1e6
         minutes = f"{int(seconds // 60)} min {seconds % 60:.0f} s"
         counted = next((c.tokens for c in trainer.callbacks if isinstance(c, Throughput)), None)

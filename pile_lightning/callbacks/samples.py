@@ -77,9 +77,10 @@ def continue_text(
         if int(token) == codec.start_id:
             break
         held += decoder.step(int(token))
-        found = [at for at in (held.find(s) for s in stop) if at >= 0]
+        # the first to be complete: what is said must not depend on how tokens split the text
+        found = [(at + len(s), at) for s in stop if (at := held.find(s)) >= 0]
         if found:
-            yield held[: min(found)]
+            yield held[: min(found)[1]]
             return
         safe = len(held) - _overlap(held, stop)
         if safe:
@@ -128,9 +129,9 @@ class Samples(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Continue each prompt and write what came."""
         codec = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
-        if trainer.state.fn != "fit" or trainer.sanity_checking or codec is None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
-        if not hasattr(pl_module, "stream") or not self.prompts:
+        if codec is None or not hasattr(pl_module, "stream") or not self.prompts:
             return
         texts = [p + "".join(self._continue(pl_module, codec, p)) for p in self.prompts]
         self.latest = texts[0]

@@ -1,5 +1,6 @@
 """Tokens a second, FLOP/s, and the share of the device's peak that they are."""
 
+import re
 import time
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,7 +40,8 @@ def dense_peak(device_name: str) -> float | None:
         >>> dense_peak("NVIDIA L40S") / 1e12  # not the L4's
         362.0
     """
-    known = [name for name in DENSE_PEAK_FLOPS if name in device_name]
+    # whole words: an L40 is no L4
+    known = [name for name in DENSE_PEAK_FLOPS if re.search(rf"\b{name}\b", device_name)]
     return DENSE_PEAK_FLOPS[max(known, key=len)] if known else None
 
 
@@ -54,8 +56,8 @@ class Counted(Protocol):
 class Throughput(Callback):
     """Log ``throughput/tokens_per_second``, and ``throughput/tflops`` and ``mfu`` where known.
 
-    Counted over all ranks and over training alone: validation stops the clock.
-    ``throughput/tokens`` is all tokens trained on so far; it goes on at a resume.
+    Counted over all ranks and over training alone: validation, and what follows on it, stops the
+    clock. ``throughput/tokens`` is all tokens trained on so far; it goes on at a resume.
     """
 
     def __init__(self) -> None:
@@ -82,9 +84,12 @@ class Throughput(Callback):
             self._seconds += time.perf_counter() - self._since
             self._since = None
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again."""
-        self._since = time.perf_counter()
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
+    ) -> None:
+        """Start the clock again, after what other callbacks do when validation ends."""
+        if self._since is None:
+            self._since = time.perf_counter()
 
     def on_train_batch_end(
         self,

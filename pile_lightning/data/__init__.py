@@ -3,7 +3,9 @@
 from pile_lightning.data.mixing import MixtureConfig, StageConfig
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import (
+    DatasetFolder,
     FileSource,
+    HubDataset,
     Shard,
     ShardedSource,
     Source,
@@ -14,10 +16,12 @@ from pile_lightning.data.tokenizers import ByteTokenizer, DecodeStream, FastToke
 
 __all__ = [
     "ByteTokenizer",
+    "DatasetFolder",
     "DecodeStream",
     "Document",
     "FastTokenizer",
     "FileSource",
+    "HubDataset",
     "MixtureConfig",
     "Shard",
     "ShardedSource",

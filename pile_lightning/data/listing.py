@@ -12,8 +12,10 @@ import posixpath
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
+
+from pile_lightning.data.compression import CODECS
 
 __all__ = ["File", "is_url", "list_files", "walk"]
 
@@ -139,7 +141,8 @@ def _list_url(url: str, suffixes: Sequence[str]) -> tuple[list[File], list[str]]
         else:
             return [_remote_file(fs, fs.info(path), path, posixpath.dirname(path))], []
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{url!r} does not exist ({error})") from error
+        reason = error.__cause__ or error
+        raise FileNotFoundError(f"{url!r} does not exist or cannot be reached: {reason}") from error
     except Exception as error:
         raise OSError(f"cannot list {url!r}: {error}") from error
     files = [
@@ -155,8 +158,16 @@ def _list_url(url: str, suffixes: Sequence[str]) -> tuple[list[File], list[str]]
 
 def _chosen(found: list[File], suffixes: Sequence[str]) -> tuple[list[File], list[str]]:
     """Return the files of a folder that are read, and the suffixes of the others."""
-    files = [file for file in found if file.name.lower().endswith(tuple(suffixes))]
-    return files, sorted({suffix for file in found if (suffix := Path(file.name).suffix)})
+    wanted = {suffix.lower() for suffix in suffixes}
+    kinds = [(file, "".join(_suffixes(file.name))) for file in found]
+    files = [file for file, _ in kinds if next(iter(_suffixes(file.name)), "") in wanted]
+    return files, sorted({kind for _, kind in kinds if kind})
+
+
+def _suffixes(name: str) -> list[str]:
+    """Return the suffix of a name and, if that is one of compression, the one before it too."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    return suffixes[-2:] if suffixes and suffixes[-1] in CODECS else suffixes[-1:]
 
 
 def _is_hidden(name: str) -> bool:

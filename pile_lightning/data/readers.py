@@ -83,6 +83,11 @@ class Fields:
         text = _look_up(record, self.text_key)
         if text is _ABSENT:
             return MissingField(f"no field {self.text_key!r}", name, tuple(record))
+        if isinstance(text, bytes):  # as some parquet files have it
+            try:
+                text = text.decode()
+            except UnicodeDecodeError:
+                return Skipped(WRONG_UTF8, name)
         if not isinstance(text, str):
             return Skipped(f"field {self.text_key!r} is not a string", name)
         if not text:

@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 
 from pile_lightning.data.files import FileSource, StandardLibrary
+from pile_lightning.data.hub import DatasetFolder, HubDataset
 from pile_lightning.data.source import Shard, ShardedSource, Source
 
-__all__ = ["FileSource", "Shard", "ShardedSource", "Source", "StandardLibrary", "as_sources"]
+__all__ = [
+    "DatasetFolder",
+    "FileSource",
+    "HubDataset",
+    "Shard",
+    "ShardedSource",
+    "Source",
+    "StandardLibrary",
+    "as_sources",
+]
 
 
 def as_sources(sources: str | Source | Sequence[str | Source]) -> tuple[Source, ...]:

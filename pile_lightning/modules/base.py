@@ -117,11 +117,8 @@ class LanguageModule(LightningModule):
     # -- training ---------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Open the counters."""
-        self._log_sums = torch.zeros(2, dtype=torch.float64, device="cpu").to(
-            self.device, torch.float32 if self.device.type == "mps" else torch.float64
-        )
-        self._step_tokens = torch.zeros((), dtype=torch.int64, device=self.device)
+        """Open the counters, which stay on the device: reading one would wait for it."""
+        self._counters = _Counters(self.device)
         # alone and in one piece, a batch is the global batch, and its own count will do
         self._step_is_shared = self.trainer.world_size * self.trainer.accumulate_grad_batches > 1
 
@@ -129,22 +126,24 @@ class LanguageModule(LightningModule):
         """Return what to back-propagate: the mean loss, or the sum where the step is shared."""
         loss = self.loss_sum(batch)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
-        self._log_sums += torch.stack([loss.detach().to(self._log_sums.dtype), num_tokens])
+        self._counters.nats.add_(loss.detach())
+        self._counters.num_tokens.add_(num_tokens)
         if not self._step_is_shared:
             return loss / num_tokens.clamp(min=1)
-        self._step_tokens += num_tokens
+        self._counters.step_tokens.add_(num_tokens)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Divide gradients by the tokens of the global batch; clipping comes after this."""
         if not self._step_is_shared:
             return
-        num_tokens = self.trainer.strategy.reduce(self._step_tokens, reduce_op="sum").clamp(min=1)
+        step_tokens = self._counters.step_tokens
+        num_tokens = self.trainer.strategy.reduce(step_tokens.clone(), reduce_op="sum").clamp(min=1)
         # undo the means that Lightning takes over micro-batches and the strategy over ranks
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, means / num_tokens)
-        self._step_tokens = torch.zeros_like(self._step_tokens)
+        step_tokens.zero_()
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         """Log the mean loss of the tokens since the last time, and the learning rate."""
@@ -153,8 +152,8 @@ class LanguageModule(LightningModule):
             return
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        nats, num_tokens = trainer.strategy.reduce(self._log_sums, reduce_op="sum").tolist()
-        self._log_sums = torch.zeros_like(self._log_sums)
+        sums = trainer.strategy.reduce(self._counters.take(), reduce_op="sum")
+        nats, num_tokens = sums.tolist()
         self.log("train/loss", nats / max(1, num_tokens), prog_bar=True)
         self.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -201,6 +200,24 @@ class LanguageModule(LightningModule):
         self.log_dict({k: v.float() for k, v in scores.items()}, sync_dist=True)
         self.perplexity.reset()
         self.bits_per_byte.reset()
+
+
+class _Counters:
+    """Sums since the last log and the last step; not the module's own, whose attributes are slow."""
+
+    def __init__(self, device: torch.device) -> None:
+        # float32 sums lose digits after some ten million tokens; Apple's GPUs have no float64
+        floats = torch.float32 if device.type == "mps" else torch.float64
+        self.nats = torch.zeros((), dtype=floats, device=device)
+        self.num_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        self.step_tokens = torch.zeros((), dtype=torch.int64, device=device)
+
+    def take(self) -> Tensor:
+        """Return nats and tokens since the last time (2,)."""
+        sums = torch.stack([self.nats, self.num_tokens.to(self.nats.dtype)])
+        self.nats.zero_()
+        self.num_tokens.zero_()
+        return sums
 
 
 def _config(name: str, value: Any, kind: type[Any]) -> Any:

@@ -1,0 +1,74 @@
+"""The picture is drawn from whatever a run has logged so far."""
+
+import pytest
+from matplotlib.image import imread
+
+from pile_lightning.callbacks import Curves, MetricsCsv, draw_curves
+
+HEADER = ["step", "train/loss", "val/loss", "val/bits_per_byte", "train/lr"]
+COLUMNS = [*HEADER, "throughput/tokens_per_second"]
+
+
+def draw(folder, columns, rows=3):
+    """Draw a file that has these columns, and return the picture's pixels."""
+    lines = [",".join(columns), *(",".join([str(i + 1)] * len(columns)) for i in range(rows))]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    draw_curves(folder / "metrics.csv", folder / "curves.png")
+    return imread(folder / "curves.png")
+
+
+def test_each_column_shows_and_none_is_needed(tmp_path):
+    empty = draw(tmp_path, ["step"])
+    assert empty.ndim == 3
+    pictures = {column: draw(tmp_path, ["step", column]) for column in COLUMNS[1:]}
+    for column, picture in pictures.items():
+        assert (picture != empty).any(), column
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_few_rows_and_many(tmp_path, rows):
+    assert draw(tmp_path, COLUMNS, rows).std() > 0
+
+
+def test_values_that_are_no_numbers_are_left_out(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,nan\n2,inf\n3,1.0\n4,nan\n")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert imread(tmp_path / "curves.png").std() > 0
+
+
+@pytest.mark.parametrize("content", [None, "", "step,train/loss\n"])
+def test_a_file_without_metrics_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"metrics.csv holds no metrics; is it"):
+        draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_run_is_drawn_after_validation_and_at_its_end(
+    make_trainer, make_model, make_data, tmp_path, monkeypatch
+):
+    drawn = []
+    trainer = make_trainer(
+        Curves(),
+        logger=MetricsCsv(tmp_path / "run"),
+        limit_val_batches=1,
+        val_check_interval=3,
+    )
+
+    def note(metrics, picture):
+        drawn.append((trainer.global_step, metrics.parent, picture))
+
+    monkeypatch.setattr("pile_lightning.callbacks.curves.draw_curves", note)
+    trainer.fit(make_model(), make_data())
+    run = tmp_path / "run"
+    assert drawn == [(3, run, run / "curves.png"), (4, run, run / "curves.png")]
+    trainer.validate(make_model(), make_data(), verbose=False)
+    assert len(drawn) == 2
+
+
+def test_a_run_without_a_file_of_metrics_has_no_picture(
+    make_trainer, make_model, make_data, validating, tmp_path
+):
+    make_trainer(Curves(), **validating).fit(make_model(), make_data())
+    assert not (tmp_path / "run" / "curves.png").exists()

@@ -1,0 +1,131 @@
+"""The closing table says what was reached, in figures that hold."""
+
+import gzip
+import lzma
+import re
+
+import pytest
+
+from pile_lightning.callbacks import (
+    BestCheckpoint,
+    LastCheckpoint,
+    Report,
+    Samples,
+    SaveTokenizer,
+    Throughput,
+    report,
+)
+from pile_lightning.data import Document, FileSource
+from pile_lightning.data.split import content_hash, is_held_out
+from pile_lightning.modules import CausalLM
+
+
+def figure(printed, row):
+    """The number at the end of the table's row."""
+    return float(re.search(rf"^  {re.escape(row)} +([\d.]+)$", printed, re.MULTILINE)[1])
+
+
+def test_the_table_is_exact(make_trainer, make_model, make_data, validating, tmp_path, capsys):
+    data, model = make_data(), make_model()
+    trainer = make_trainer(Report(), Throughput(), Samples(["def "], 5), **validating)
+    trainer.fit(model, data)
+    printed = capsys.readouterr().out
+
+    read = [document for document in data.documents() if isinstance(document, Document)]
+    texts = [document.text.encode() for document in read]
+    held_out = b"".join(text for text in texts if is_held_out(content_hash(text), 0.2))
+    xz = len(lzma.compress(held_out, preset=9 | lzma.PRESET_EXTREME))
+    bits = trainer.callback_metrics["val/bits_per_byte"].item()
+    assert figure(printed, "this model, step 4") == pytest.approx(bits, abs=1e-4)
+    assert figure(printed, "xz -9e") == pytest.approx(8 * xz / len(held_out), abs=1e-4)
+    packed = len(gzip.compress(held_out, compresslevel=9))
+    assert figure(printed, "gzip -9") == pytest.approx(8 * packed / len(held_out), abs=1e-4)
+    assert f"documents, {len(held_out):,} bytes" in printed
+
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert f"Trained {millions:.1f} M parameters for 4 steps (0.00 M tokens in all)" in printed
+    assert "  | def " in printed
+    assert f"{tmp_path / 'run'}/\n  samples" in printed
+
+
+def test_domains_have_rows_of_their_own(make_trainer, make_model, make_data, corpus, capsys):
+    sources = [FileSource(str(corpus / f"{name}_*.py"), name=name) for name in ("json", "email")]
+    data = make_data(sources=sources, val_fraction=0.4, val_batch_size=128)
+    trainer = make_trainer(Report(), limit_val_batches=1.0, val_check_interval=4)
+    trainer.fit(make_model(), data)
+    printed = capsys.readouterr().out
+    for name in data.domains:
+        bits = trainer.callback_metrics[f"val/{name}/bits_per_byte"].item()
+        assert figure(printed, f"  {name}") == pytest.approx(bits, abs=1e-4)
+
+
+def test_an_earlier_best_step_is_named(make_trainer, make_model, make_data, validating, capsys):
+    class Rising(CausalLM):
+        def on_validation_epoch_end(self):
+            self.log("val/bits_per_byte", float(self.trainer.global_step))
+            self.bits_per_byte.reset()
+            self.perplexity.reset()
+
+    trainer = make_trainer(Report(), BestCheckpoint(), **validating)
+    trainer.fit(make_model(Rising), make_data())
+    printed = capsys.readouterr().out
+    assert figure(printed, "this model, step 4") == 4
+    assert figure(printed, "this model, best step 2") == 2
+    assert "  checkpoints " in printed
+
+
+def test_a_run_without_scores_has_no_table(make_trainer, make_model, make_data, capsys):
+    make_trainer(Report()).fit(make_model(), make_data())
+    printed = capsys.readouterr().out
+    assert "for 4 steps in" in printed
+    assert "bits per byte" not in printed
+
+
+def test_a_run_that_scores_otherwise_has_no_table(
+    make_trainer, make_model, make_data, validating, capsys
+):
+    class Otherwise(CausalLM):
+        def on_validation_epoch_end(self):
+            self.log("val/code/bits_per_byte", 1.0)
+
+    make_trainer(Report(), **validating).fit(make_model(Otherwise), make_data())
+    printed = capsys.readouterr().out
+    assert "for 4 steps in" in printed
+    assert "this model" not in printed
+
+
+def test_more_text_than_is_worth_the_time_is_not_compressed(
+    make_trainer, make_model, make_data, validating, monkeypatch, capsys
+):
+    monkeypatch.setattr(report, "MAX_BYTES", 10_000)
+    make_trainer(Report(), **validating).fit(make_model(), make_data())
+    printed = capsys.readouterr().out
+    assert "this model, step 4" in printed
+    assert "gzip" not in printed
+
+
+def test_only_files_that_are_there_are_listed(make_trainer, make_model, make_data, capsys):
+    make_trainer(Report(), SaveTokenizer()).fit(make_model(), make_data())
+    printed = capsys.readouterr().out
+    assert "  tokenizer.json\n" in printed
+    for absent in ("config.yaml", "metrics.csv", "curves.png", "last.ckpt"):
+        assert absent not in printed
+
+
+def test_a_resumed_run_counts_its_own_steps_and_a_finished_one_says_nothing(
+    make_trainer, make_model, make_data, tmp_path, capsys
+):
+    def fit(steps, ckpt_path=None):
+        trainer = make_trainer(Report(), LastCheckpoint(), max_steps=steps)
+        trainer.fit(make_model(), make_data(), ckpt_path=ckpt_path, weights_only=True)
+        return capsys.readouterr().out
+
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    assert "for 4 steps" in fit(4)
+    assert "for 3 steps" in fit(7, last)
+    assert "Trained" not in fit(7, last)
+
+
+def test_a_quick_try_of_the_code_reports_nothing(make_trainer, make_model, make_data, capsys):
+    make_trainer(Report(), fast_dev_run=True).fit(make_model(), make_data())
+    assert "Trained" not in capsys.readouterr().out
