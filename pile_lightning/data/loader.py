@@ -1,8 +1,6 @@
 """Loaders of whole batches: the sequence is the same for any number of ranks and workers."""
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -13,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data.packing import Rows
+from pile_lightning.data.tokenizers import without_tokenizer_threads
 
 __all__ = [
     "BatchLoader",
@@ -139,18 +138,3 @@ class FiniteBatchLoader(BatchLoader):
     def __len__(self) -> int:
         assert self.batches.num_batches is not None
         return self.batches.num_batches
-
-
-@contextmanager
-def without_tokenizer_threads() -> Iterator[None]:
-    """Fork workers without the warning of `tokenizers`, whose threads do not survive a fork."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

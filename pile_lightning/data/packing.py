@@ -86,7 +86,7 @@ class Rows(ABC):
         tokens = np.full(shape, self.start_id, dtype=np.int64)
         bounds = windows.domain.tolist(), windows.start.tolist(), windows.end.tolist()
         for row, domain, start, end in zip(tokens, *bounds, strict=True):
-            window = self.streams[domain].tokens[start : end + 1]
+            window = self.streams[domain].read(start, end + 1)
             row[: len(window)] = window
         return tokens
 
@@ -221,5 +221,4 @@ def _documents(opens: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
 
 def _bytes_ending_in(stream: TokenStream, first: int, behind: int) -> int:
     """Return the bytes of the documents whose last token is from ``first`` to before ``behind``."""
-    low, high = np.searchsorted(stream.ends - 1, (first, behind))
-    return int(stream.num_bytes[low:high].sum())
+    return stream.bytes_ending_in(first, behind)

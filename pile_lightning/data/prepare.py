@@ -1,41 +1,39 @@
-"""From sources to a finished store: split by content, train the tokenizer, tokenize, write.
+"""From sources to a finished store: split by content, get the tokenizer, make parts, write.
 
-Memory holds one batch of documents, never the corpus. A store is written beside its place, under a
-lock, and moved there when it is whole: a kill in the middle leaves nothing that looks like a store.
+Parts are made by several processes, each with little in memory, and stay when the rest fails: what
+is prepared next, the same or with more files, goes on with them. A store is there when its manifest
+is, which comes last; a lock keeps a second builder away.
 """
 
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
-from filelock import FileLock, Timeout
-from tqdm import tqdm
-
-from pile_lightning.data.byte_level import train_bpe
+from pile_lightning.data.build_lock import building
+from pile_lightning.data.cache_errors import writing_to
+from pile_lightning.data.make_parts import make_parts
+from pile_lightning.data.part_job import Text, texts_of
+from pile_lightning.data.part_plan import PartPlan, PartSettings, group_shards
+from pile_lightning.data.parts import SPLITS
 from pile_lightning.data.policy import BadInput, warn_of_bad_input
-from pile_lightning.data.source import Source
-from pile_lightning.data.split import content_hash, held_out_bound, is_held_out
-from pile_lightning.data.store import StreamCounts, TokenStore, TokenStoreWriter
+from pile_lightning.data.source import Shard, Source
+from pile_lightning.data.split import held_out_bound, is_held_out
+from pile_lightning.data.store import TokenStore, parts_folder, write_store
+from pile_lightning.data.store_domains import counts_of, segments_by_domain
+from pile_lightning.data.store_tokenizer import (
+    MadeOf,
+    own_tokenizer,
+    save_tokenizer,
+)
+from pile_lightning.data.token_stream import StreamCounts
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
-from pile_lightning.data.tokenizers import START_TOKEN, FastTokenizer, Tokenizer
+from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.workers import default_num_proc
 
 __all__ = ["Preparation"]
-
-_BATCH_BYTES = 4 << 20
-_TRAINING_BYTES = 100 << 20
-
-
-class _Text(NamedTuple):
-    domain: int
-    text: str
-    num_bytes: int
-    digest: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,108 +58,148 @@ class Preparation:
     """
 
     sources: Sequence[Source]
-    """One for each domain."""
+    """Where the documents come from."""
     tokenizer: str
     """Which tokenizer, see ``TextData``."""
     val_fraction: float
     """Share of the documents to hold out."""
     path: Path
-    """Folder of the finished store."""
+    """Folder of the finished store; the parts lie beside it, for other stores too."""
     max_bad_fraction: float = 0.001
     """Share of a source's records that may be bad, see ``BadInput``."""
+    train: bool = True
+    """Whether to keep the documents to learn from, or only those held out."""
+    held_out_bytes: int | None = None
+    """Without ``train``, how many bytes to hold out, an equal share of each source: each is read
+    from its beginning until it has given as many. None reads everything."""
+    num_proc: int | None = None
+    """Processes; None: one for each core that this process may use."""
+
+    def __post_init__(self) -> None:
+        if self.held_out_bytes is not None and (self.train or self.held_out_bytes < 1):
+            raise ValueError(
+                f"held_out_bytes={self.held_out_bytes} limits a store of held-out documents alone; "
+                f"set train=False and give at least 1, or leave it out"
+            )
+        if not self.train and not self.val_fraction:
+            raise ValueError(
+                "train=False keeps held-out documents alone, and val_fraction=0 holds out none; "
+                "set val_fraction above 0"
+            )
+        if self.num_proc is not None and self.num_proc < 1:
+            raise ValueError(f"num_proc={self.num_proc} is too small; choose 1 or more")
 
     def run(self, *, quiet: bool = False) -> TokenStore:
-        """Return the store, after making it where it does not exist."""
-        if not TokenStore.exists(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path, quiet):
-                if not TokenStore.exists(self.path):
-                    self._build(quiet)
-        return TokenStore(self.path)
+        """Return the store, after making it where it does not exist or is damaged.
 
-    def _build(self, quiet: bool) -> None:
+        Raises:
+            CacheError: Where the cache cannot be written.
+            ValueError: For sources without text, or whose documents are all held out or none.
+        """
+        store = TokenStore.find(self.path)
+        if store is not None:
+            return store
+        with building(self.path, is_ready=self._is_ready, quiet=quiet) as is_mine:
+            return self._build(quiet) if is_mine else TokenStore(self.path)
+
+    def _is_ready(self) -> bool:
+        return TokenStore.find(self.path) is not None
+
+    def _build(self, quiet: bool) -> TokenStore:
         began = time.monotonic()
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        for leftover in (partial, self.path):  # of a killed builder, or without its manifest
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir()
-        bound = held_out_bound(
-            (text.digest for text in self._read(self._count_bad())), self.val_fraction
+        unfinished = self.path.with_name(f"{self.path.name}.partial")
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a killed builder
+        with writing_to(self.path.parent):
+            unfinished.mkdir()
+            parts_folder(self.path).mkdir(exist_ok=True)
+        try:
+            return self._build_in(unfinished, began, quiet)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _build_in(self, unfinished: Path, began: float, quiet: bool) -> TokenStore:
+        shards = [tuple(source.shards()) for source in self.sources]
+        bound = held_out_bound((text.digest for text in self._read(shards)), self.val_fraction)
+        tokenizer = self._make_tokenizer(shards, bound, unfinished, quiet)
+        made = make_parts(
+            self._plan(shards, tokenizer, bound),
+            tokenizer=tokenizer,
+            max_bad_fraction=self.max_bad_fraction,
+            folder=parts_folder(self.path),
+            unfinished=unfinished,
+            num_proc=self.num_proc or default_num_proc(),
+            quiet=quiet,
         )
-        tokenizer = self._make_tokenizer(bound, quiet)
-        domains = [source.name for source in self.sources]
-        bad = self._count_bad()
-        with closing(TokenStoreWriter(partial, domains, tokenizer)) as writer:
-            self._tokenize(writer, tokenizer, bound, bad, quiet)
-            train, val = writer.counts("train"), writer.counts("val")
-            self._check(train, val)
-            skipped = sum((source.reasons for source in bad), Counter())
-            writer.finish(fingerprint={"val_fraction": self.val_fraction}, skipped=dict(skipped))
-        os.replace(partial, self.path)
-        warn_of_bad_input(bad)
+        domains = segments_by_domain(self.sources, made.parts)
+        train, val = (counts_of(split, domains) for split in SPLITS)
+        self._check(train, val)
+        parts = {part.name: part for its_parts in made.parts for part in its_parts}
+        with writing_to(self.path.parent):
+            store = write_store(
+                self.path,
+                unfinished,
+                tokenizer=tokenizer,
+                parts=list(parts.values()),
+                domains=domains,
+                skipped=sum((bad.reasons for bad in made.bad), Counter()),
+                fingerprint={"val_fraction": self.val_fraction},
+            )
+        warn_of_bad_input(made.bad)
         if not quiet:
-            print(_summary(train, val, time.monotonic() - began, self.path), flush=True)
+            seconds = time.monotonic() - began
+            print(_summary(train, val, made.bytes_found, seconds, self.path), flush=True)
+        return store
 
-    def _count_bad(self) -> list[BadInput]:
-        return [
-            BadInput(source=source.name, max_bad_fraction=self.max_bad_fraction)
-            for source in self.sources
-        ]
+    def _read(self, shards: Sequence[Sequence[Shard]]) -> Iterator[Text]:
+        """Yield the documents of all sources, in order."""
+        for source, its_shards in zip(self.sources, shards, strict=True):
+            bad = BadInput(source=source.name, max_bad_fraction=self.max_bad_fraction)
+            items = (item for shard in its_shards for item in source.read(shard))
+            yield from texts_of(bad.documents(items))
 
-    def _read(self, bad: list[BadInput]) -> Iterator[_Text]:
-        for domain, source in enumerate(self.sources):
-            for document in bad[domain].documents(source.documents()):
-                encoded = document.text.encode()
-                yield _Text(domain, document.text, len(encoded), content_hash(encoded))
-
-    def _make_tokenizer(self, bound: float, quiet: bool) -> Tokenizer:
+    def _make_tokenizer(
+        self, shards: Sequence[Sequence[Shard]], bound: float, unfinished: Path, quiet: bool
+    ) -> Tokenizer:
         vocab_size = bpe_vocab_size(self.tokenizer)
+        made_of = None
         if vocab_size is None:
-            return load_tokenizer(self.tokenizer)
-        texts = (
-            text for text in self._read(self._count_bad()) if not is_held_out(text.digest, bound)
-        )
-        backend = train_bpe(
-            _watched(texts, "training the tokenizer", self._num_bytes(_TRAINING_BYTES), quiet),
-            vocab_size=vocab_size,
-            start_token=START_TOKEN,
-            max_bytes=_TRAINING_BYTES,
-        )
-        return FastTokenizer(backend)
+            tokenizer = load_tokenizer(self.tokenizer)
+        else:
+            tokenizer, made_of = own_tokenizer(
+                MadeOf.of(self.sources, shards, spec=self.tokenizer, bound=bound),
+                (text for text in self._read(shards) if not is_held_out(text.digest, bound)),
+                vocab_size=vocab_size,
+                store=self.path,
+                quiet=quiet,
+            )
+        with writing_to(self.path.parent):
+            # now, so that a killed build goes on with the same
+            save_tokenizer(tokenizer, made_of, unfinished=unfinished, store=self.path)
+        return tokenizer
 
-    def _tokenize(
-        self,
-        writer: TokenStoreWriter,
-        tokenizer: Tokenizer,
-        bound: float,
-        bad: list[BadInput],
-        quiet: bool,
-    ) -> None:
-        batches = _batches(self._read(bad))
-        with _bar("tokenizing", self._num_bytes(), quiet) as bar:
-            for batch in batches:
-                encoded = tokenizer.encode_batch([text.text for text in batch])
-                for text, ids in zip(batch, encoded, strict=True):
-                    split = "val" if is_held_out(text.digest, bound) else "train"
-                    writer.add(
-                        split, text.domain, ids, num_bytes=text.num_bytes, digest=text.digest
-                    )
-                bar.update(sum(text.num_bytes for text in batch))
-
-    def _num_bytes(self, limit: int | None = None) -> int | None:
-        sizes = [source.num_bytes() for source in self.sources]
-        known = [size for size in sizes if size is not None]
-        if len(known) < len(sizes):
-            return None
-        return sum(known) if limit is None else min(limit, sum(known))
+    def _plan(
+        self, shards: Sequence[Sequence[Shard]], tokenizer: Tokenizer, bound: float
+    ) -> list[list[PartPlan]]:
+        settings = PartSettings(tokenizer=tokenizer.fingerprint(), bound=bound, train=self.train)
+        limit = self.held_out_bytes
+        if limit is not None:
+            limit = -(-limit // len(self.sources))
+        return [
+            [
+                PartPlan(source=source, shards=group, settings=settings, held_out_bytes=limit)
+                # what stops in the middle is read in order, by one process
+                for group in (group_shards(its_shards) if limit is None else [tuple(its_shards)])
+            ]
+            for source, its_shards in zip(self.sources, shards, strict=True)
+        ]
 
     def _check(self, train: StreamCounts, val: StreamCounts) -> None:
         where = ", ".join(repr(source.name) for source in self.sources)
-        if not train.documents + val.documents:
+        if not train.documents + val.documents and self.train:
             raise ValueError(
                 f"the sources ({where}) hold no text; give documents that are not empty"
             )
-        if not train.documents:
+        if not train.documents and self.train:
             raise ValueError(
                 f"val_fraction={self.val_fraction} holds out every one of the {val.documents} "
                 f"documents of {where} (by the hash of their content), and none is left to train "
@@ -174,54 +212,15 @@ class Preparation:
             )
 
 
-def _batches(texts: Iterator[_Text]) -> Iterator[list[_Text]]:
-    batch: list[_Text] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += text.num_bytes
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _watched(texts: Iterator[_Text], doing: str, total: int | None, quiet: bool) -> Iterator[str]:
-    with _bar(doing, total, quiet) as bar:
-        for text in texts:
-            bar.update(text.num_bytes)
-            yield text.text
-
-
-def _bar(doing: str, total: int | None, quiet: bool) -> "tqdm[NoReturn]":
-    # disable=None: shown on a terminal only; delay: not for what takes a moment
-    return tqdm(
-        desc=doing, total=total, unit="B", unit_scale=True, delay=1, disable=True if quiet else None
-    )
-
-
-def _summary(train: StreamCounts, val: StreamCounts, seconds: float, path: Path) -> str:
+def _summary(
+    train: StreamCounts, val: StreamCounts, bytes_found: int, seconds: float, path: Path
+) -> str:
     both = train + val
     text_tokens = both.tokens - both.documents
+    found = f"; {bytes_found / 1e6:,.1f} MB were prepared before" if bytes_found else ""
     return (
         f"prepared {both.documents:,} documents, {both.num_bytes / 1e6:,.1f} MB as "
         f"{both.tokens / 1e6:,.2f} M tokens ({both.num_bytes / max(1, text_tokens):.2f} bytes a "
-        f"token; {val.documents:,} documents, {val.num_bytes / 1e6:,.2f} MB held out) in "
+        f"token; {val.documents:,} documents, {val.num_bytes / 1e6:,.2f} MB held out{found}) in "
         f"{seconds:.1f} s: {path}"
     )
-
-
-@contextmanager
-def _locked(path: Path, quiet: bool) -> Iterator[None]:
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if not quiet:
-            print(f"another process prepares {path}; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -53,6 +53,7 @@ class TextData(LightningDataModule):
             they are left out with a warning. 0 stops at the first, with its file and line.
         seed: Of the order of rows.
         num_workers: Loader processes; reading prepared rows is faster without.
+        num_proc: Processes that prepare; by default one for each core.
         cache_dir: Where stores lie; by default ``$PILE_CACHE``, else ``~/.cache/pile_lightning``.
 
     Raises:
@@ -85,6 +86,7 @@ class TextData(LightningDataModule):
         max_bad_fraction: float = 0.001,
         seed: int = 0,
         num_workers: int = 0,
+        num_proc: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
@@ -99,6 +101,7 @@ class TextData(LightningDataModule):
         self.max_bad_fraction = max_bad_fraction
         self.seed = seed
         self.num_workers = num_workers
+        self.num_proc = num_proc
         cache = cache_dir or os.environ.get("PILE_CACHE") or "~/.cache/pile_lightning"
         self.cache_dir = Path(cache).expanduser()
         check_settings(self)
@@ -124,8 +127,8 @@ class TextData(LightningDataModule):
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Names of the sources; ``domain`` of a batch counts in them."""
-        return tuple(source.name for source in self._sources)
+        """What ``domain`` of a batch counts in, once prepared: sources, or what documents name."""
+        return self.store.domains
 
     @cached_property
     def vocab_size(self) -> int:
@@ -146,9 +149,9 @@ class TextData(LightningDataModule):
         """Where the prepared store lies: a folder named by what it is made of."""
         trained = bpe_vocab_size(self.tokenizer_spec) is not None
         tokenizer = self.tokenizer_spec if trained else self._given_tokenizer.fingerprint()
-        key = json.dumps(
-            [FORMAT, self.data_fingerprint(), self.domains, tokenizer, self.val_fraction]
-        )
+        names = [source.name for source in self._sources]
+        settings = [tokenizer, self.val_fraction, self.max_bad_fraction]
+        key = json.dumps([FORMAT, self.data_fingerprint(), names, *settings])
         return self.cache_dir / hashlib.sha256(key.encode()).hexdigest()[:20]
 
     @cached_property
@@ -169,6 +172,7 @@ class TextData(LightningDataModule):
             val_fraction=self.val_fraction,
             path=self.store_path,
             max_bad_fraction=self.max_bad_fraction,
+            num_proc=self.num_proc,
         ).run()
 
     def setup(self, stage: str) -> None:

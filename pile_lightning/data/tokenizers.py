@@ -7,8 +7,10 @@ It is no text: ordinary text that spells it out encodes to ordinary tokens.
 import codecs
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,16 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from pile_lightning.data.byte_level import bytes_of_tokens
+from pile_lightning.data.pieces import PIECE_LENGTH, pieces
 
-__all__ = ["START_TOKEN", "ByteTokenizer", "DecodeStream", "FastTokenizer", "Tokenizer"]
+__all__ = [
+    "START_TOKEN",
+    "ByteTokenizer",
+    "DecodeStream",
+    "FastTokenizer",
+    "Tokenizer",
+    "without_tokenizer_threads",
+]
 
 START_TOKEN = "<|endoftext|>"
 """The token that opens a document, where a tokenizer does not bring its own."""
@@ -143,7 +153,21 @@ class FastTokenizer(Tokenizer):
         self.token_bytes = bytes_of_tokens(backend)
 
     def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
-        """Return the ids of each text, computed on all cores."""
+        """Return the ids of each text, computed on all cores.
+
+        Where decoding stays exact, long texts are encoded in pieces: what the library returns for a
+        token takes a hundred bytes.
+        """
+        if self.token_bytes is None or max(map(len, texts), default=0) <= PIECE_LENGTH:
+            return self._encode(texts)
+        return [
+            np.concatenate([self._encode([piece])[0] for piece in pieces(text)])
+            if len(text) > PIECE_LENGTH
+            else self._encode([text])[0]
+            for text in texts
+        ]
+
+    def _encode(self, texts: list[str]) -> list[npt.NDArray[Any]]:
         encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
 
@@ -161,6 +185,21 @@ class FastTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         """Return a hash of the ``tokenizer.json``."""
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+
+
+@contextmanager
+def without_tokenizer_threads() -> Iterator[None]:
+    """Fork processes without the warning of `tokenizers`, whose threads do not survive a fork."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class DecodeStream:

@@ -1,6 +1,7 @@
 """Rows: every token where it belongs, once, with its document, position and bytes."""
 
-from itertools import pairwise
+import tempfile
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.data.packing import Rows, ScoringRows, TrainingRows
-from pile_lightning.data.store import StreamCounts, TokenStream
+from pile_lightning.data.token_stream import (
+    DOCUMENT_DTYPE,
+    Segment,
+    StreamCounts,
+    TokenStream,
+)
 
 START = 0
 BYTES = np.array([0, *range(1, 40)])
@@ -19,19 +25,30 @@ Documents = list[list[int]]
 documents = st.lists(st.lists(st.integers(1, 39), min_size=1, max_size=40), max_size=8)
 
 
+FOLDER = tempfile.TemporaryDirectory()
+NUMBERS = count()
+
+
 def stream(texts: Documents) -> TokenStream:
-    tokens = np.array([token for text in texts for token in [START, *text]], dtype=np.uint16)
-    made = TokenStream(
-        stem=Path(),
-        dtype="uint16",
-        counts=StreamCounts(documents=len(texts), tokens=len(tokens)),
-    )
-    made.__dict__.update(
-        tokens=tokens,
-        ends=np.cumsum([len(text) + 1 for text in texts], dtype=np.int64),
-        num_bytes=np.array([BYTES[text].sum() for text in texts], dtype=np.int64),
-    )
-    return made
+    """Write documents as the parts of a stream, three to a part."""
+    folder, segments = Path(FOLDER.name), []
+    for first in range(0, len(texts), 3):
+        part = texts[first : first + 3]
+        name = f"part{next(NUMBERS)}"
+        tokens = np.array([token for text in part for token in [START, *text]], dtype="<u2")
+        ends = np.cumsum([len(text) + 1 for text in part])
+        sizes = [BYTES[text].sum() for text in part]
+        (folder / f"{name}.tokens").write_bytes(tokens.tobytes())
+        (folder / f"{name}.documents").write_bytes(
+            np.concatenate([ends, sizes]).astype(DOCUMENT_DTYPE).tobytes()
+        )
+        counts = StreamCounts(documents=len(part), tokens=len(tokens), num_bytes=sum(sizes))
+        segments.append(Segment(name, len(part), 0, 0, counts))
+    return TokenStream(folder=folder, dtype="<u2", segments=segments)
+
+
+def all_tokens(stream: TokenStream) -> np.ndarray:
+    return stream.read(0, stream.counts.tokens)
 
 
 def all_rows(rows: Rows) -> dict[str, np.ndarray]:
@@ -69,16 +86,16 @@ def test_training_rows_hold_every_token_once_but_the_remainder(
         mine = batch["domain"] == number
         ids = batch["input_ids"][mine].ravel()
         labels = batch["labels"][mine].ravel()
-        assert np.array_equal(ids, one.tokens[: len(ids)])
-        assert np.array_equal(labels, one.tokens[1 : len(ids) + 1])
-        assert len(one.tokens) - len(ids) <= seq_len
+        assert np.array_equal(ids, all_tokens(one)[: len(ids)])
+        assert np.array_equal(labels, all_tokens(one)[1 : len(ids) + 1])
+        assert one.counts.tokens - len(ids) <= seq_len
         kept += len(ids)
         if exact:
             assert batch["num_bytes"][mine].sum() == BYTES[labels].sum()
         else:
             whole = np.searchsorted(one.ends - 1, len(ids), side="right") if len(ids) else 0
             assert batch["num_bytes"][mine].sum() == one.num_bytes[:whole].sum()
-    assert rows.num_dropped == sum(len(one.tokens) for one in streams) - kept
+    assert rows.num_dropped == sum(one.counts.tokens for one in streams) - kept
     for row in range(rows.num_rows):
         document_ids, position_ids = expected_ids(batch["input_ids"][row], seq_len)
         assert batch["document_ids"][row].tolist() == document_ids
@@ -110,7 +127,10 @@ def test_scoring_rows_predict_every_token_once_with_enough_context(
         labels = batch["labels"][mine]
         scored = labels[labels != IGNORE_INDEX]
         # every token of the stream but the first, and the end of the last document
-        assert scored.tolist() == [*one.tokens[1:].tolist(), *([START] if len(one.tokens) else [])]
+        assert scored.tolist() == [
+            *all_tokens(one)[1:].tolist(),
+            *([START] if one.counts.tokens else []),
+        ]
         assert batch["num_bytes"][mine].sum() == one.num_bytes.sum()
         where = [np.flatnonzero(row != IGNORE_INDEX) for row in labels]
         at = 0
@@ -123,7 +143,7 @@ def test_scoring_rows_predict_every_token_once_with_enough_context(
             assert batch["position_ids"][row, positions[0]] >= needed
             length = positions[-1] + 1
             ids = batch["input_ids"][row]
-            assert np.array_equal(ids[:length], one.tokens[at - positions[0] :][:length])
+            assert np.array_equal(ids[:length], all_tokens(one)[at - positions[0] :][:length])
             document_ids, position_ids = expected_ids(ids, length)
             assert batch["document_ids"][row].tolist() == document_ids
             assert batch["position_ids"][row].tolist() == position_ids
@@ -159,7 +179,9 @@ def test_missing_rows_predict_nothing() -> None:
 def test_a_stream_is_pickled_without_its_tokens() -> None:
     import pickle
 
-    assert len(pickle.dumps(stream([[1] * 30_000] * 3))) < 1000
+    long = stream([[1] * 30_000] * 3)
+    assert long.ends[-1] == long.read(0, 10**6).size
+    assert len(pickle.dumps(long)) < 1000
 
 
 def test_documents_of_a_stream() -> None:

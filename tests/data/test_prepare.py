@@ -1,0 +1,382 @@
+"""Preparing: what is there is used, what is missing is made, and nothing half-made is believed."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pile_lightning.data import Document, FileSource, Skipped
+from pile_lightning.data.prepare import Preparation
+from pile_lightning.data.source import Shard, ShardedSource, Source
+from pile_lightning.data.split import content_hash, is_held_out
+from pile_lightning.data.store import SPLITS, TokenStore
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers(ShardedSource):
+    """Shards of ten numbers each, noted in a file when they are read."""
+
+    name: str = "numbers"
+    count: int = field(default=6)
+    log: str = ""
+    seconds: float = 0.0
+    bad: int = 0
+    version: str = ""
+    fail: str = ""
+    domain_of: Callable[[int], str | None] = field(default=lambda number: None)
+    size: int = 1 << 25
+
+    def shards(self) -> Sequence[Shard]:
+        return [
+            Shard(name=f"{i:03d}", num_bytes=self.size, identity=f"{self.bad} {self.version}")
+            for i in range(self.count)
+        ]
+
+    def read(self, shard: Shard, start: int = 0) -> Iterator[Document | Skipped]:
+        for i in range(10):
+            number = 10 * int(shard.name) + i
+            if self.log:
+                with Path(self.log).open("a") as file:
+                    file.write(f"{number}\n")
+            if str(number) == self.fail:
+                raise FileNotFoundError(f"number {number} is gone")
+            time.sleep(self.seconds)
+            if i < self.bad:
+                yield Skipped("broken", str(number))
+            else:
+                yield Document(f"number {number}", str(number), self.domain_of(number))
+
+
+def prepare(
+    cache: Path, *sources: Source, name: str = "store", quiet: bool = True, **settings: Any
+) -> TokenStore:
+    defaults = {"tokenizer": "byte", "val_fraction": 0.2, "num_proc": 2}
+    return Preparation(sources=sources, path=cache / name, **(defaults | settings)).run(quiet=quiet)
+
+
+def texts(store: TokenStore, *splits: str) -> list[str]:
+    return [
+        store.tokenizer.decode(ids)
+        for split in splits or SPLITS
+        for stream in store.streams(split)
+        for ids in stream.documents()
+    ]
+
+
+def numbers(count: int) -> list[str]:
+    return sorted(f"number {i}" for i in range(count))
+
+
+def files(folder: Path, *names: str, size: int = 4000) -> FileSource:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{name} says that " + f"{name} is {size}. " * (size // 12))
+    return FileSource(folder, name="files")
+
+
+def part_files(cache: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (cache / "parts").iterdir()}
+
+
+@pytest.mark.parametrize("num_proc", [1, 2, 5])
+def test_the_store_does_not_depend_on_the_processes(tmp_path: Path, num_proc: int) -> None:
+    store = prepare(tmp_path / str(num_proc), Numbers(), num_proc=num_proc)
+    alone = prepare(tmp_path / "1", Numbers(), num_proc=1)
+    assert texts(store) == texts(alone)
+    assert store.fingerprint == alone.fingerprint
+    in_order = [f"number {i}" for i in range(60)]
+    held_out = [text for text in in_order if is_held_out(content_hash(text.encode()), 0.2)]
+    assert texts(store, "val") == held_out
+    assert texts(store, "train") == [text for text in in_order if text not in held_out]
+    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == [
+        "parts",
+        "store",
+        "store.lock",
+    ]
+
+
+def test_the_content_is_the_same_in_parts_of_another_size(tmp_path: Path) -> None:
+    large = prepare(tmp_path / "large", Numbers(size=1 << 25))
+    small = prepare(tmp_path / "small", Numbers(size=1000))
+    assert len(large.manifest["parts"]) == 6
+    assert len(small.manifest["parts"]) < 6
+    assert large.fingerprint == small.fingerprint
+    assert texts(large) == texts(small)
+    assert prepare(tmp_path / "other", Numbers(count=5)).fingerprint != large.fingerprint
+
+
+def test_files_that_are_added_cost_no_more_than_themselves(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    prepare(tmp_path, Numbers(count=5), name="first")
+    before = part_files(tmp_path)
+    store = prepare(tmp_path, Numbers(count=7, log=str(log)), name="second")
+    assert sorted(texts(store)) == numbers(70)
+    after = part_files(tmp_path)
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 6
+    # of the shards that were there only the beginning is read, for the first that is held out
+    read = {int(line) for line in log.read_text().split()}
+    assert set(range(50, 70)) <= read
+    assert not set(range(20, 50)) & read
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    source = files(tmp_path / "text", *(f"{i}.txt" for i in range(9)), size=700_000)
+    old = prepare(tmp_path / "c", source, name="old")
+    (tmp_path / "text/4.txt").write_text("changed")
+    new = prepare(tmp_path / "c", source, name="new")
+    assert ("changed" in texts(new), "changed" in texts(old)) == (True, False)
+    kept = {part[0] for part in old.manifest["parts"]} & {part[0] for part in new.manifest["parts"]}
+    assert len(kept) >= len(old.manifest["parts"]) - 2
+
+
+def test_a_bpe_is_kept_when_files_are_only_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bpe = {"tokenizer": "bpe:300", "quiet": False, "val_fraction": 0.1}
+    source = files(tmp_path / "text", *(f"{i}.txt" for i in range(20)))
+    first = prepare(tmp_path / "c", source, name="first", **bpe)
+    files(tmp_path / "text", *(f"more/{i}.txt" for i in range(10)), size=3000)
+    capsys.readouterr()
+    second = prepare(tmp_path / "c", source, name="second", **bpe)
+    printed = capsys.readouterr().out.splitlines()
+    assert f"files were only added, so the tokenizer of {tmp_path}/c/first is kept" in printed[0]
+    assert len(printed) == 2
+    assert second.tokenizer.fingerprint() == first.tokenizer.fingerprint()
+    assert sorted(texts(second)) == sorted(d.text for d in source.documents())  # type: ignore[union-attr]
+
+    (tmp_path / "text/3.txt").write_text("something else " * 300)
+    third = prepare(tmp_path / "c", source, name="third", **bpe)
+    assert "only added" not in capsys.readouterr().out
+    assert third.tokenizer.fingerprint() != first.tokenizer.fingerprint()
+
+
+def test_a_bpe_of_a_small_sample_is_not_kept(tmp_path: Path) -> None:
+    bpe = {"tokenizer": "bpe:300", "val_fraction": 0.1}
+    source = files(tmp_path / "text", *(f"{i}.txt" for i in range(4)))
+    first = prepare(tmp_path / "c", source, name="first", **bpe)
+    files(tmp_path / "text", *(f"more/{i}.txt" for i in range(30)), size=3000)
+    second = prepare(tmp_path / "c", source, name="second", **bpe)
+    assert second.tokenizer.fingerprint() != first.tokenizer.fingerprint()
+
+
+def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    slow = Numbers(count=12, log=str(log), seconds=0.02)
+    process = FORK.Process(target=prepare, args=(tmp_path, slow))
+    process.start()
+    while len(list(tmp_path.glob("parts/*.json"))) < 3:
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    done = len(list(tmp_path.glob("parts/*.json")))
+    assert 3 <= done < 12
+    assert TokenStore.find(tmp_path / "store") is None
+    assert (tmp_path / "store.partial").exists()
+    log.unlink()
+    store = prepare(tmp_path, Numbers(count=12, log=str(log)))
+    assert sorted(texts(store)) == numbers(120)
+    assert not (tmp_path / "store.partial").exists()
+    # but for the first shards, which are looked into for a document to hold out
+    read = {int(line) // 10 for line in log.read_text().split()} - {0, 1}
+    assert len(read) <= 12 - done
+
+
+def test_two_processes_prepare_one_store(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    results = FORK.Queue()
+
+    def one() -> None:
+        store = prepare(tmp_path / "c", Numbers(log=str(log), seconds=0.01))
+        results.put((sorted(texts(store)), store.fingerprint))
+
+    processes = [FORK.Process(target=one) for _ in range(2)]
+    for process in processes:
+        process.start()
+    first, second = results.get(timeout=30), results.get(timeout=30)
+    for process in processes:
+        process.join()
+    assert first == second
+    assert first[0] == numbers(60)
+    # each shard read once, and the first ones until one is held out
+    assert 60 < len(log.read_text().split()) < 90
+
+
+def test_two_stores_with_parts_in_common_at_once(tmp_path: Path) -> None:
+    def one(name: str, count: int) -> None:
+        prepare(tmp_path, Numbers(count=count, seconds=0.005), name=name)
+
+    processes = [FORK.Process(target=one, args=("a", 6)), FORK.Process(target=one, args=("b", 8))]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    for name, count in (("a", 60), ("b", 80)):
+        store = TokenStore.find(tmp_path / name)
+        assert store is not None
+        assert sorted(texts(store)) == numbers(count)
+
+
+def test_who_waits_sees_what_another_machine_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock stays taken, as that of another node may seem to; the store appears."""
+    from filelock import FileLock
+
+    prepare(tmp_path / "c", Numbers())
+    os.rename(tmp_path / "c/store", tmp_path / "c/elsewhere")
+
+    def appear() -> None:
+        time.sleep(1.5)
+        os.rename(tmp_path / "c/elsewhere", tmp_path / "c/store")
+
+    process = FORK.Process(target=appear)
+    process.start()
+    with FileLock(tmp_path / "c/store.lock"):
+        store = prepare(tmp_path / "c", Numbers(fail="0"), quiet=False)
+    process.join()
+    assert sorted(texts(store)) == numbers(60)
+    assert f"another process prepares {tmp_path}/c/store; waiting" in capsys.readouterr().out
+
+
+def test_a_lock_file_of_a_dead_process_does_not_block(tmp_path: Path) -> None:
+    (tmp_path / "store.lock").write_text("")
+    assert len(texts(prepare(tmp_path, Numbers()))) == 60
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_an_error_of_a_source_is_the_one_it_was(tmp_path: Path, num_proc: int) -> None:
+    with pytest.raises(FileNotFoundError, match="number 57 is gone"):
+        prepare(tmp_path, Numbers(fail="57"), num_proc=num_proc)
+    assert not multiprocessing.active_children()
+    assert not (tmp_path / "store.partial").exists()
+    assert len(texts(prepare(tmp_path, Numbers()))) == 60
+
+
+def test_bad_input_is_judged_over_all_parts(tmp_path: Path) -> None:
+    # twelve bad ones of 120: too many together, and too few in any part
+    with pytest.raises(ValueError, match=r"12 of 120 records of source 'numbers' are left out"):
+        prepare(tmp_path, Numbers(count=12, bad=1))
+    for _ in range(2):  # made, then found
+        name = f"store{_}"
+        with pytest.warns(UserWarning, match=r"12 x broken: 0, 10, 20, \.\.\."):
+            store = prepare(tmp_path, Numbers(count=12, bad=1), name=name, max_bad_fraction=0.5)
+        assert store.manifest["skipped"] == {"broken": 12}
+    with pytest.raises(ValueError, match="broken: 0, in source 'numbers'"):
+        prepare(tmp_path, Numbers(bad=1), name="strict", max_bad_fraction=0)
+
+
+def test_documents_name_their_domains(tmp_path: Path) -> None:
+    def odd(number: int) -> str | None:
+        return {0: None, 1: "odd", 2: "a"}[number % 3]
+
+    one = Numbers(name="one", domain_of=odd, version="1")
+    two = Numbers(name="two", count=3, domain_of=lambda number: "odd", version="2")
+    three = Numbers(name="three", count=1)
+    store = prepare(tmp_path, one, two, three)
+    assert store.domains == ("a", "odd", "one", "three")
+
+    def of(domain: int) -> list[int]:
+        streams = [store.stream(split, domain) for split in SPLITS]
+        return sorted(
+            int(store.tokenizer.decode(ids).split()[1]) for s in streams for ids in s.documents()
+        )
+
+    assert of(0) == [i for i in range(60) if i % 3 == 2]
+    assert of(1) == sorted([i for i in range(60) if i % 3 == 1] + list(range(30)))
+    assert of(2) == [i for i in range(60) if i % 3 == 0]
+    assert of(3) == list(range(10))
+
+
+def test_a_source_is_not_called_like_a_domain_of_another(tmp_path: Path) -> None:
+    named = Numbers(name="one", domain_of=lambda number: "two", version="1")
+    with pytest.raises(ValueError, match=r"'two' is a domain of two sources, 'one' and 'two', and"):
+        prepare(tmp_path, named, Numbers(name="two"))
+
+
+def test_the_same_text_twice_is_prepared_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    store = prepare(tmp_path / "c", Numbers(log=str(log)), Numbers(name="again", log=str(log)))
+    assert store.domains == ("numbers", "again")
+    assert len(texts(store)) == 120
+    assert len(log.read_text().split()) < 120
+
+
+def test_held_out_documents_alone(tmp_path: Path) -> None:
+    whole = prepare(tmp_path, Numbers())
+    store = prepare(tmp_path, Numbers(), name="val", train=False)
+    assert texts(store, "val") == texts(whole, "val")
+    assert texts(store, "train") == []
+    assert store.domains == ("numbers",)
+
+
+def test_reading_stops_when_enough_is_held_out(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    whole = prepare(tmp_path, Numbers(count=50), Numbers(name="again", count=50))
+    endless = Numbers(count=50, log=str(log), fail="400")
+    store = prepare(
+        tmp_path, endless, Numbers(name="again"), name="val", train=False, held_out_bytes=120
+    )
+    for domain in range(2):
+        counts = store.stream("val", domain).counts
+        assert 60 <= counts.num_bytes < 60 + len("number 999")
+        ids = store.stream("val", domain).read(0, counts.tokens)
+        assert ids.tolist() == whole.stream("val", domain).read(0, counts.tokens).tolist()
+    assert max(map(int, log.read_text().split())) < 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"held_out_bytes": 5}, "held_out_bytes=5 limits a store of held-out documents alone"),
+        ({"held_out_bytes": 0, "train": False}, "give at least 1"),
+        ({"train": False, "val_fraction": 0.0}, "val_fraction=0 holds out none"),
+        ({"num_proc": 0}, "num_proc=0 is too small; choose 1 or more"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, Numbers(), **settings)
+
+
+def test_nothing_held_out_of_one_document(tmp_path: Path) -> None:
+    class One(Source):
+        def documents(self) -> Iterator[Document]:
+            yield Document("all there is", "one")
+
+        def fingerprint(self) -> str:
+            return "one"
+
+    with pytest.raises(ValueError, match="cannot be held out"):
+        prepare(tmp_path, One(name="one"), train=False)
+
+
+def test_the_manifest_holds_no_place(tmp_path: Path) -> None:
+    prepare(tmp_path, files(tmp_path / "text", "a.txt", "b.txt"), tokenizer="bpe:300")
+    for path in tmp_path.rglob("*.json"):
+        assert str(tmp_path) not in path.read_text()
+    assert json.loads((tmp_path / "store/manifest.json").read_text())["domains"] == ["files"]
+
+
+@pytest.mark.slow
+def test_processes_that_are_spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = files(tmp_path / "text", *(f"{i}.txt" for i in range(4)), size=2_500_000)
+    monkeypatch.setattr("sys.platform", "darwin")
+    spawned = prepare(tmp_path / "a", source, tokenizer="bpe:300")
+    monkeypatch.undo()
+    assert len(spawned.manifest["parts"]) > 1
+    assert spawned.fingerprint == prepare(tmp_path / "b", source, tokenizer="bpe:300").fingerprint
