@@ -5,7 +5,7 @@ and ``parallel`` hold the parts.
 """
 
 from pile_lightning.batch import TokenBatch
-from pile_lightning.data import TextData
+from pile_lightning.data import StreamedText, TextData
 from pile_lightning.modules import CausalLM, LanguageModule
 from pile_lightning.nn import DecoderConfig, NetworkConfig, Pile
 from pile_lightning.version import __version__
@@ -16,6 +16,7 @@ __all__ = [
     "LanguageModule",
     "NetworkConfig",
     "Pile",
+    "StreamedText",
     "TextData",
     "TokenBatch",
     "__version__",

@@ -42,6 +42,7 @@ CHATTER = (
     "Tip:",
     "`Trainer.fit` stopped",
     "Seed set to",
+    "Automatic Mixed Precision",
     "`weights_only` was not set",
     "Restoring states from",
     "Restored all states",

@@ -36,7 +36,6 @@ __all__ = ["PileCLI", "train"]
 
 TRAINER_DEFAULTS = {
     "max_steps": 1000,
-    "log_every_n_steps": 10,
     "val_check_interval": 250,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 0,

@@ -1,6 +1,7 @@
 """Text as batches: sources, tokenizers, the prepared store, order, packing, data modules."""
 
 from pile_lightning.data.mixing import MixtureConfig, StageConfig
+from pile_lightning.data.module import TextModule
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import (
     DatasetFolder,
@@ -11,6 +12,7 @@ from pile_lightning.data.sources import (
     Source,
     StandardLibrary,
 )
+from pile_lightning.data.streamed import StreamedText
 from pile_lightning.data.text import TextData
 from pile_lightning.data.tokenizers import ByteTokenizer, DecodeStream, FastTokenizer, Tokenizer
 
@@ -29,6 +31,8 @@ __all__ = [
     "Source",
     "StageConfig",
     "StandardLibrary",
+    "StreamedText",
     "TextData",
+    "TextModule",
     "Tokenizer",
 ]

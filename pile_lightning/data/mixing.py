@@ -22,7 +22,7 @@ class StageConfig:
     """
 
     from_tokens: float
-    """Tokens of training after which the stage begins, such as 1e9; rounded up to a whole step."""
+    """Tokens of training after which the stage begins, such as 1e9; rounded up to a whole row."""
     weights: dict[str, float]
     """Share of the tokens by domain; they need not sum to 1."""
 
@@ -43,7 +43,7 @@ class MixtureConfig:
 
     Example:
         >>> config = MixtureConfig(weights={"code": 3, "prose": 1})
-        >>> mixture = config.build({"code": 100, "prose": 100}, tokens_per_row=256, rows_per_step=8)
+        >>> mixture = config.build({"code": 100, "prose": 100}, tokens_per_row=256)
         >>> mixture.counts(1 << 16).tolist()
         [49152, 16384]
     """
@@ -75,7 +75,6 @@ class MixtureConfig:
         sizes: Mapping[str, int],
         *,
         tokens_per_row: int,
-        rows_per_step: int,
         source_weights: Mapping[str, float | None] | None = None,
     ) -> Mixture:
         """Make the mixture of domains of the given sizes.
@@ -84,7 +83,6 @@ class MixtureConfig:
             sizes: Rows of an epoch of each domain, or anything in proportion to them where
                 ``max_epochs`` is not set.
             tokens_per_row: Tokens of a row.
-            rows_per_step: Rows of an optimizer step, at which stages change.
             source_weights: Weights that sources give, for domains that are sources.
 
         Raises:
@@ -93,11 +91,10 @@ class MixtureConfig:
         known = tuple(sizes)
         first = self.weights if self.weights is not None else _given(known, source_weights)
         shares = dict(sizes) if first is None else first
-        tokens_per_step = tokens_per_row * rows_per_step
         stages = [MixtureStage(0, self._shares(known, shares))]
         for stage in sorted(self.stages, key=lambda stage: stage.from_tokens):
-            steps = math.ceil(stage.from_tokens / tokens_per_step)
-            stages.append(MixtureStage(steps * rows_per_step, self._shares(known, stage.weights)))
+            start = math.ceil(stage.from_tokens / tokens_per_row)
+            stages.append(MixtureStage(start, self._shares(known, stage.weights)))
         limits = None
         if self.max_epochs is not None:
             limits = [max(1, math.floor(rows * self.max_epochs)) for rows in sizes.values()]

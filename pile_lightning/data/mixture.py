@@ -7,7 +7,7 @@ the shares too. How many rows of a domain come before row i is then a division a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -151,7 +151,7 @@ def _make_span(start: int, shares: Sequence[float], before: Ints) -> _Span:
 def _largest_remainder(shares: npt.NDArray[np.float64]) -> Ints:
     """Share out the places; a domain with any share at all has at least one."""
     exact = shares / shares.sum() * _PLACES
-    counts = np.maximum(np.floor(exact).astype(np.int64), shares > 0)
+    counts: Ints = np.maximum(np.floor(exact).astype(np.int64), shares > 0)
     rest = _PLACES - int(counts.sum())
     for domain in np.argsort(counts - exact, kind="stable")[: max(0, rest)]:
         counts[domain] += 1
@@ -170,7 +170,8 @@ def _look_up(span: _Span, rows: Ints) -> tuple[Ints, Ints]:
 def _counts(span: _Span, num_rows: int) -> Ints:
     rounds, place = divmod(num_rows - span.start, _PLACES)
     started = np.bincount(span.domain[:place], minlength=len(span.counts))
-    return cast(Ints, span.before + rounds * span.counts + started)
+    counts: Ints = span.before + rounds * span.counts + started
+    return counts
 
 
 def _first_row_after(span: _Span, domain: int, rows: int) -> int:

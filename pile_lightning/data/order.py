@@ -66,8 +66,8 @@ def shuffled(size: int, *key: int) -> npt.NDArray[np.int64]:
         >>> sorted(shuffled(3, 0, 7).tolist()), shuffled(0, 1).tolist()
         ([0, 1, 2], [])
     """
-    if not size:
-        return np.empty(0, np.int64)
+    if size < 2:
+        return np.arange(size)
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     order = RowOrder(num_rows=size, seed=int.from_bytes(digest, "big"))
     return order.row_at(np.arange(size))

@@ -109,10 +109,15 @@ class TrainingRows(Rows):
     """Rows side by side: every token in one row, but for a remainder at the end of each domain."""
 
     @cached_property
+    def rows_by_domain(self) -> Ints:
+        """Number of rows of each domain (domains,)."""
+        counts = [max(0, stream.counts.tokens - 1) // self.seq_len for stream in self.streams]
+        return np.array(counts, np.int64)
+
+    @cached_property
     def _first_rows(self) -> Ints:
         """The first row of each domain, and behind the last one."""
-        counts = [max(0, stream.counts.tokens - 1) // self.seq_len for stream in self.streams]
-        return np.cumsum([0, *counts])
+        return np.concatenate([[0], np.cumsum(self.rows_by_domain)])
 
     @property
     def num_rows(self) -> int:

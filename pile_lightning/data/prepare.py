@@ -142,7 +142,7 @@ class Preparation:
                 parts=list(parts.values()),
                 domains=domains,
                 skipped=sum((bad.reasons for bad in made.bad), Counter()),
-                fingerprint={"val_fraction": self.val_fraction},
+                fingerprint={"val_fraction": self.val_fraction, "held_out_below": bound},
             )
         warn_of_bad_input(made.bad)
         if not quiet:

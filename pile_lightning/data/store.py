@@ -57,6 +57,8 @@ class TokenStore:
             self.manifest: dict[str, Any] = manifest
             self.domains: tuple[str, ...] = tuple(manifest["domains"])
             self.fingerprint: dict[str, Any] = manifest["fingerprint"]
+            self.held_out_below: float = self.fingerprint["held_out_below"]
+            """Documents whose content hash is below it are held out."""
             self.exact_bytes: bool = manifest["exact_bytes"]
             """Whether the tokenizer's table of bytes adds up to every document's size."""
             self._streams = {

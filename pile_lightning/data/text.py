@@ -1,33 +1,24 @@
-"""``TextData``: text from anywhere, as rows that a language model trains on and is scored on."""
+"""``TextData``: text from anywhere, prepared once, as rows that a language model trains on."""
 
-import hashlib
-import inspect
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule
+import numpy as np
+import numpy.typing as npt
 
-from pile_lightning.data.checks import check_fingerprint, check_settings, check_trainer, share
-from pile_lightning.data.cursor import RowCursor
-from pile_lightning.data.loader import Batches, BatchLoader, FiniteBatchLoader, once
+from pile_lightning.data.checks import share
+from pile_lightning.data.loader import Batches, BatchLoader
+from pile_lightning.data.mixing import MixtureConfig
+from pile_lightning.data.mixture import MixedOrder, Mixture
+from pile_lightning.data.module import TextModule
 from pile_lightning.data.order import RowOrder
-from pile_lightning.data.override import arguments_of_init, fingerprint_of_class, override_source
-from pile_lightning.data.packing import ScoringRows, TrainingRows
-from pile_lightning.data.prepare import Preparation
-from pile_lightning.data.readers import Document, Skipped
-from pile_lightning.data.sources import Source, as_sources
-from pile_lightning.data.store import FORMAT, TokenStore
-from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
-from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.packing import TrainingRows
 
 __all__ = ["TextData"]
 
 
-class TextData(LightningDataModule):
+class TextData(TextModule):
     """Rows of packed text from files or any other source, prepared once and resumed exactly.
 
     The text is split by a hash of each document's content, tokenized into a store that later runs
@@ -37,30 +28,11 @@ class TextData(LightningDataModule):
     To bring documents from elsewhere, override ``documents``, as in the example, and
     ``data_fingerprint`` where equal arguments may mean other documents.
 
-    Args:
-        sources: ``"stdlib"`` (the running Python's standard library), a file, folder or glob of
-            text, a ``Source``, or a list of these; each is a domain.
-        tokenizer: ``"byte"``, ``"bpe:4096"`` (trained on the training documents), the path of a
-            ``tokenizer.json``, or the name of a Hugging Face tokenizer.
-        seq_len: Positions of a row.
-        batch_size: Rows of one optimizer step, over all devices and accumulated batches.
-        val_batch_size: Rows of one validation batch, over all devices; by default as many as one
-            training batch has before accumulation.
-        val_stride: New positions in a validation row that starts inside a document; the rest is
-            context. By default ``seq_len``: no context, each position is computed once.
-        val_fraction: Share of the documents to hold out.
-        max_bad_fraction: Share of a source's records that may be unreadable, beside the first ten;
-            they are left out with a warning. 0 stops at the first, with its file and line.
-        seed: Of the order of rows.
-        num_workers: Loader processes; reading prepared rows is faster without.
-        num_proc: Processes that prepare; by default one for each core.
-        cache_dir: Where stores lie; by default ``$PILE_CACHE``, else ``~/.cache/pile_lightning``.
-
-    Raises:
-        ValueError: For a setting out of its range, with what to change.
+    Settings are those of ``TextModule``.
 
     Example:
         >>> import tempfile
+        >>> from pile_lightning.data import Document
         >>> class Sums(TextData):
         ...     def documents(self):
         ...         for i in range(100):
@@ -73,113 +45,16 @@ class TextData(LightningDataModule):
         (torch.Size([8, 16]), 257)
     """
 
-    def __init__(
-        self,
-        sources: str | Source | list[str | Source] = "stdlib",
-        *,
-        tokenizer: str = "bpe:4096",
-        seq_len: int = 256,
-        batch_size: int = 8,
-        val_batch_size: int | None = None,
-        val_stride: int | None = None,
-        val_fraction: float = 0.05,
-        max_bad_fraction: float = 0.001,
-        seed: int = 0,
-        num_workers: int = 0,
-        num_proc: int | None = None,
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__()
-        self._init_arguments = arguments_of_init(self)
-        self.sources = as_sources(sources)
-        self.tokenizer_spec = tokenizer
-        self.seq_len = seq_len
-        self.batch_size = batch_size
-        self.val_batch_size = val_batch_size
-        self.val_stride = seq_len if val_stride is None else val_stride
-        self.val_fraction = val_fraction
-        self.max_bad_fraction = max_bad_fraction
-        self.seed = seed
-        self.num_workers = num_workers
-        self.num_proc = num_proc
-        cache = cache_dir or os.environ.get("PILE_CACHE") or "~/.cache/pile_lightning"
-        self.cache_dir = Path(cache).expanduser()
-        check_settings(self)
-        self._cursor = RowCursor(batch_size)
-        self._loaded_fingerprint: dict[str, Any] | None = None
-
-    def documents(self) -> Iterator[Document | Skipped]:
-        """Yield all documents, the same in the same order each time; override to bring your own."""
-        for source in self.sources:
-            yield from source.documents()
-
-    def data_fingerprint(self) -> str:
-        """Return what changes when the documents do, so that they are prepared again.
-
-        For documents of your own that is, by default, the name and source of the class, its
-        ``sources`` and the arguments that it adds.
-        """
-        if self._brings_documents:
-            settings = set(inspect.signature(TextData).parameters) - {"sources"}
-            added = {k: v for k, v in self._init_arguments.items() if k not in settings}
-            return fingerprint_of_class(type(self), added)
-        return json.dumps([[source.name, source.fingerprint()] for source in self.sources])
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """What ``domain`` of a batch counts in, once prepared: sources, or what documents name."""
-        return self.store.domains
-
-    @cached_property
-    def vocab_size(self) -> int:
-        """Number of token ids, known before anything is prepared."""
-        return bpe_vocab_size(self.tokenizer_spec) or self._given_tokenizer.vocab_size
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer; one that is trained on the data is there after ``prepare_data``."""
-        return (
-            self._given_tokenizer
-            if bpe_vocab_size(self.tokenizer_spec) is None
-            else self.store.tokenizer
-        )
-
-    @cached_property
-    def store_path(self) -> Path:
-        """Where the prepared store lies: a folder named by what it is made of."""
-        trained = bpe_vocab_size(self.tokenizer_spec) is not None
-        tokenizer = self.tokenizer_spec if trained else self._given_tokenizer.fingerprint()
-        names = [source.name for source in self._sources]
-        settings = [tokenizer, self.val_fraction, self.max_bad_fraction]
-        key = json.dumps([FORMAT, self.data_fingerprint(), names, *settings])
-        return self.cache_dir / hashlib.sha256(key.encode()).hexdigest()[:20]
-
-    @cached_property
-    def store(self) -> TokenStore:
-        """The prepared store."""
-        return TokenStore(self.store_path)
-
-    def prepare_data(self) -> None:
-        """Split, train the tokenizer, tokenize and store, unless that is done."""
-        Preparation(
-            sources=self._sources,
-            tokenizer=self.tokenizer_spec,
-            val_fraction=self.val_fraction,
-            path=self.store_path,
-            max_bad_fraction=self.max_bad_fraction,
-            num_proc=self.num_proc,
-        ).run()
-
     def setup(self, stage: str) -> None:
-        """Open the store, and refuse settings of the trainer that do not fit."""
-        if stage == "fit" and self.trainer is not None:
-            check_trainer(self.trainer)
-            share(self.trainer, "batch_size", self.batch_size, accumulated=True)
+        """Open the store, and refuse settings that do not fit it or the trainer."""
+        super().setup(stage)
         if not self.training_rows.num_rows:
             raise ValueError(
                 f"the {self.store.counts('train').tokens} training tokens do not fill one row of "
                 f"seq_len={self.seq_len}; give more text, or a shorter seq_len"
             )
+        if stage == "fit" and self.trainer is not None and self.mixture is not None:
+            self._check_length(self.mixture, self.trainer.max_steps)
 
     @cached_property
     def training_rows(self) -> TrainingRows:
@@ -187,21 +62,25 @@ class TextData(LightningDataModule):
         return TrainingRows(streams=self.store.streams("train"), **self._row_settings)
 
     @cached_property
-    def scoring_rows(self) -> ScoringRows:
-        """The rows that score every held-out token once."""
-        streams = self.store.streams("val")
-        return ScoringRows(streams=streams, stride=self.val_stride, **self._row_settings)
+    def mixture(self) -> Mixture | None:
+        """Which domain each row is of; None where the rows of all are one shuffled whole."""
+        weights = {source.name: source.weight for source in self._sources}
+        if self.mixture_config is None and not any(weights.values()):
+            return None
+        rows = dict(zip(self.domains, self.training_rows.rows_by_domain, strict=True))
+        return (self.mixture_config or MixtureConfig()).build(
+            rows,
+            tokens_per_row=self.seq_len,
+            source_weights=weights,
+        )
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the endless loader of this rank, from the row that the last run stopped at."""
-        if self._loaded_fingerprint is not None:
-            check_fingerprint(self._loaded_fingerprint, self.fingerprint())
-            self._loaded_fingerprint = None
-        self._cursor.begin(self.trainer)
+        """Return the loader of this rank, from the row that the last run stopped at."""
+        self._resume()
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0
         batches = Batches(
             rows=self.training_rows,
-            order=RowOrder(num_rows=self.training_rows.num_rows, seed=self.seed).row_at,
+            order=self._order(),
             share=share(self.trainer, "batch_size", self.batch_size, accumulated=True),
         )
         return BatchLoader(
@@ -212,89 +91,40 @@ class TextData(LightningDataModule):
             pin_memory=self._pin_memory,
         )
 
-    def val_dataloader(self) -> FiniteBatchLoader | list[FiniteBatchLoader]:
-        """Return the loader of the held-out rows, or no loader where nothing is held out."""
-        rows = self.scoring_rows
-        if not rows.num_rows:
-            return []
-        if self.val_batch_size is None:
-            part = share(self.trainer, "batch_size", self.batch_size, accumulated=True)
-        else:
-            part = share(self.trainer, "val_batch_size", self.val_batch_size, accumulated=False)
-        num_batches = -(-rows.num_rows // (part.num_rows * part.num_ranks))
-        return FiniteBatchLoader(
-            Batches(rows=rows, order=once(rows.num_rows), share=part, num_batches=num_batches),
-            num_workers=self.num_workers,
-            pin_memory=self._pin_memory,
-        )
-
-    def test_dataloader(self) -> FiniteBatchLoader | list[FiniteBatchLoader]:
-        """Return the held-out rows."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> FiniteBatchLoader | list[FiniteBatchLoader]:
-        """Return the held-out rows."""
-        return self.val_dataloader()
-
-    def held_out_texts(self) -> Iterator[str]:
-        """Yield the held-out documents; a tokenizer that normalises gives them as it sees them."""
-        for stream in self.store.streams("val"):
-            for ids in stream.documents():
-                yield self.tokenizer.decode(ids)
+    def rows_of_domains(self, num_rows: int) -> npt.NDArray[np.int64]:
+        """Count the rows of each domain among the first ``num_rows`` of training (domains,)."""
+        if self.mixture is not None:
+            return self.mixture.counts(num_rows)
+        rows = self.training_rows
+        epochs, rest = divmod(num_rows, rows.num_rows)
+        begun = rows.windows(self._order()(epochs * rows.num_rows + np.arange(rest))).domain
+        return epochs * rows.rows_by_domain + np.bincount(begun, minlength=len(self.domains))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides which tokens row i holds, in plain data."""
-        return {
+        fingerprint = {
             "domains": list(self.domains),
             **self.store.fingerprint,
             "seq_len": self.seq_len,
             "seed": self.seed,
         }
+        if self.mixture is not None:
+            fingerprint["mixture"] = self.mixture.describe()
+        return fingerprint
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position in the stream of rows and what the stream is made of."""
-        return self._cursor.state_dict() | {"fingerprint": self.fingerprint()}
+    def _order(self) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
+        rows = self.training_rows
+        if self.mixture is None:
+            return RowOrder(num_rows=rows.num_rows, seed=self.seed).row_at
+        by_domain = tuple(rows.rows_by_domain.tolist())
+        return MixedOrder(mixture=self.mixture, num_rows=by_domain, seed=self.seed).row_at
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state at the next ``train_dataloader``, if its data are the same."""
-        self._loaded_fingerprint = state_dict["fingerprint"]
-        self._cursor.load_state_dict(state_dict)
-
-    def describe(self) -> str:
-        """Return how much text there is, in a few lines."""
-        lines = []
-        for split, note in (
-            ("train", f"; {self.training_rows.num_dropped} tokens at its ends fill no row"),
-            ("val", ""),
-        ):
-            counts = self.store.counts(split)
-            lines.append(
-                f"{split}: {counts.documents:,} documents, {counts.num_bytes:,} bytes, "
-                f"{counts.tokens:,} tokens{note}"
+    def _check_length(self, mixture: Mixture, max_steps: int) -> None:
+        """Raise a ValueError where the domains are used up before training ends."""
+        needed = max_steps * self.batch_size
+        if mixture.num_rows is not None and needed > mixture.num_rows:
+            raise ValueError(
+                f"mixture.max_epochs leaves {mixture.num_rows} rows, and trainer.max_steps="
+                f"{max_steps} of batch_size={self.batch_size} need {needed}; set max_steps to at "
+                f"most {mixture.num_rows // self.batch_size}, or raise max_epochs"
             )
-        return "\n".join(lines)
-
-    @property
-    def _brings_documents(self) -> bool:
-        return type(self).documents is not TextData.documents
-
-    @property
-    def _sources(self) -> tuple[Source, ...]:
-        return (override_source(self),) if self._brings_documents else self.sources
-
-    @cached_property
-    def _given_tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.tokenizer_spec)
-
-    @property
-    def _row_settings(self) -> dict[str, Any]:
-        tokenizer = self.tokenizer
-        return {
-            "seq_len": self.seq_len,
-            "start_id": tokenizer.start_id,
-            "token_num_bytes": tokenizer.token_num_bytes if self.store.exact_bytes else None,
-        }
-
-    @property
-    def _pin_memory(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -203,7 +203,7 @@ class LanguageModule(LightningModule):
 
 
 class _Counters:
-    """Sums since the last log and the last step; not the module's own, whose attributes are slow."""
+    """Sums since the last log or step; apart from the module, which is slow to set."""
 
     def __init__(self, device: torch.device) -> None:
         # float32 sums lose digits after some ten million tokens; Apple's GPUs have no float64

@@ -1,10 +1,11 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pile_lightning.data import TextData
+from pile_lightning.data import TextData, TextModule
 
 WORDS = [
     "the",
@@ -40,20 +41,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def make_data(folder: Path, cache: Path) -> Callable[..., TextData]:
-    """Make a prepared data module of two domains."""
+def maker(kind: type[TextModule], folder: Path, cache: Path, **own: object) -> Callable[..., Any]:
+    """Return what makes data modules of one kind, prepared, of two domains."""
 
-    def make(**settings: object) -> TextData:
-        defaults: dict[str, object] = {
+    def make(**settings: object) -> TextModule:
+        defaults: dict[str, Any] = {
             "sources": [str(folder / "prose"), str(folder / "code")],
             "tokenizer": "byte",
             "seq_len": 16,
             "val_fraction": 0.2,
             "cache_dir": str(cache),
         }
-        data = TextData(**(defaults | settings))
+        data = kind(**(defaults | own | settings))
         data.prepare_data()
         return data
 
     return make
+
+
+@pytest.fixture
+def make_data(folder: Path, cache: Path) -> Callable[..., TextData]:
+    """Make a prepared data module of two domains."""
+    return maker(TextData, folder, cache)

@@ -70,26 +70,26 @@ def test_an_epoch_of_each_domain_has_each_row_once():
         assert own[:size].tolist() != own[size : 2 * size].tolist()
 
 
-def test_stages_begin_at_whole_steps_of_their_tokens():
+def test_stages_begin_at_the_row_that_their_tokens_reach():
     config = MixtureConfig(
         weights={"web": 1}, stages=[StageConfig(from_tokens=1000, weights={"books": 1})]
     )
-    mixture = config.build({"web": 1, "books": 1}, tokens_per_row=16, rows_per_step=8)
+    mixture = config.build({"web": 1, "books": 1}, tokens_per_row=16)
     domain, _ = mixture.at(np.arange(200))
-    assert domain.tolist() == [0] * 64 + [1] * 136  # 1000 tokens are 7.8 steps of 8 rows
+    assert domain.tolist() == [0] * 63 + [1] * 137  # 1000 tokens are 62.5 rows
 
 
 def test_without_weights_shares_are_the_sources_or_natural():
     sizes = {"a": 300, "b": 100}
     build = MixtureConfig().build
-    assert build(sizes, tokens_per_row=1, rows_per_step=1).counts(1 << 16).tolist() == [
+    assert build(sizes, tokens_per_row=1).counts(1 << 16).tolist() == [
         49152,
         16384,
     ]
     given_weights = {"a": 1.0, "b": 4.0}
-    weighted = build(sizes, tokens_per_row=1, rows_per_step=1, source_weights=given_weights)
+    weighted = build(sizes, tokens_per_row=1, source_weights=given_weights)
     np.testing.assert_allclose(weighted.counts(1000), [200, 800], atol=3)
-    even = MixtureConfig(temperature=1e9).build(sizes, tokens_per_row=1, rows_per_step=1)
+    even = MixtureConfig(temperature=1e9).build(sizes, tokens_per_row=1)
     np.testing.assert_allclose(even.counts(1000), [500, 500], atol=3)
 
 
@@ -105,7 +105,7 @@ def test_without_weights_shares_are_the_sources_or_natural():
 )
 def test_what_is_no_mixture_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        MixtureConfig(**fields).build({"a": 1, "b": 1}, tokens_per_row=1, rows_per_step=1)
+        MixtureConfig(**fields).build({"a": 1, "b": 1}, tokens_per_row=1)
 
 
 def test_a_weight_for_some_sources_only_is_refused():
@@ -113,6 +113,5 @@ def test_a_weight_for_some_sources_only_is_refused():
         MixtureConfig().build(
             {"a": 1, "b": 1},
             tokens_per_row=1,
-            rows_per_step=1,
             source_weights={"a": 1.0, "b": None},
         )

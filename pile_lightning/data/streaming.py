@@ -1,0 +1,216 @@
+"""Batches of a stream: rows tokenized on the fly, the same for any number of ranks and workers.
+
+Row i of the stream is the next row of lane i mod L. A rank takes its slice of every batch and a
+worker its slice of the rank's; since L is a multiple of the rows of a batch, each lane is read by
+one process, and nothing has to be agreed on but where each lane is.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from math import gcd
+from typing import NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from pile_lightning.batch import TokenBatch
+from pile_lightning.data.lanes import Cursor, Lane, Row
+from pile_lightning.data.loader import Share, without_tokenizer_threads
+from pile_lightning.data.mixture import Mixture
+from pile_lightning.data.packing import assemble
+
+__all__ = ["Cursors", "StreamBatches", "StreamLoader"]
+
+Ints = npt.NDArray[np.int64]
+
+_BATCHES_AT_ONCE = 64
+
+
+class _Piece(NamedTuple):
+    """Rows of one worker for one batch, and what they did to the cursors."""
+
+    batch: TokenBatch
+    lanes: Ints
+    domains: Ints
+    cursors: Ints
+    alive: bool
+    """Whether any row holds text."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamBatches(IterableDataset[_Piece]):
+    """One rank's rows of every batch; of W loader workers each yields a W-th of them."""
+
+    open_lane: Callable[[int, int, Cursor], Lane]
+    """Opens lane (domain, lane) at a cursor."""
+    mixture: Mixture
+    """Which domain each row of the stream is of."""
+    num_lanes: int
+    seq_len: int
+    start_id: int
+    token_num_bytes: Ints | None
+    """UTF-8 bytes behind each id; None counts a document's where its last token is predicted."""
+    share: Share
+    first_row: int = 0
+    """Row of the stream that the first batch of all ranks begins with."""
+    cursors: Ints | None = None
+    """Where the lanes are before it (lanes, domains, 5); None: at their beginnings."""
+
+    def __iter__(self) -> Iterator[_Piece]:
+        info = get_worker_info()
+        worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
+        mine = slice(
+            worker * self.share.num_rows // num_workers,
+            (worker + 1) * self.share.num_rows // num_workers,
+        )
+        lanes: dict[tuple[int, int], Lane] = {}
+        for block in count():
+            numbers = block * _BATCHES_AT_ONCE + np.arange(_BATCHES_AT_ONCE)
+            rows = self.first_row + self.share.positions(numbers)[:, mine]
+            domains = self.mixture.at(rows.ravel())[0].reshape(rows.shape)
+            for lane, domain in zip(rows % self.num_lanes, domains, strict=True):
+                yield self._piece(lanes, lane, domain)
+
+    def _piece(self, lanes: dict[tuple[int, int], Lane], lane: Ints, domain: Ints) -> _Piece:
+        tokens = np.full((len(lane), self.seq_len + 1), self.start_id, np.int64)
+        length, num_bytes = np.zeros_like(lane), np.zeros_like(lane)
+        cursors = np.empty((len(lane), len(Cursor._fields)), np.int64)
+        for i, key in enumerate(zip(domain.tolist(), lane.tolist(), strict=True)):
+            if key not in lanes:
+                lanes[key] = self.open_lane(*key, self._cursor(*key))
+            row: Row | None = lanes[key].next_row(self.seq_len)
+            if row is not None:
+                length[i], num_bytes[i] = len(row.tokens) - 1, row.num_bytes
+                tokens[i, : len(row.tokens)] = row.tokens
+            cursors[i] = lanes[key].cursor
+        if self.token_num_bytes is not None:
+            real = np.arange(self.seq_len) < length[:, None]
+            num_bytes = (self.token_num_bytes.take(tokens[:, 1:]) * real).sum(axis=1)
+        batch = assemble(
+            tokens,
+            domain=domain,
+            length=length,
+            context=np.zeros_like(length),
+            start_id=self.start_id,
+            num_bytes=num_bytes,
+        )
+        return _Piece(batch, lane, domain, cursors, bool(length.any()))
+
+    def _cursor(self, domain: int, lane: int) -> Cursor:
+        return Cursor() if self.cursors is None else Cursor(*self.cursors[lane, domain].tolist())
+
+
+class Cursors:
+    """Where every lane of this rank is, as of any batch that was handed out lately.
+
+    Training runs behind the loader, which fetches ahead; so what a batch did to the cursors is
+    kept until training is done with it.
+
+    Args:
+        num_lanes: Lanes of each domain.
+        num_domains: Domains.
+    """
+
+    def __init__(self, *, num_lanes: int, num_domains: int) -> None:
+        self.settled: Ints = np.zeros((num_lanes, num_domains, len(Cursor._fields)), np.int64)
+        self._pending: deque[tuple[int, _Piece]] = deque()
+        self._handed_out = 0
+
+    def restart(self, cursors: Ints) -> None:
+        """Begin a pass over the stream at ``cursors``."""
+        self.settled = cursors.copy()
+        self._pending.clear()
+        self._handed_out = 0
+
+    def hand_out(self, pieces: list[_Piece]) -> None:
+        """Note the next batch."""
+        self._pending.extend((self._handed_out, piece) for piece in pieces)
+        self._handed_out += 1
+
+    def after(self, num_batches: int) -> Ints:
+        """Return the cursors after so many batches of this pass (lanes, domains, 5)."""
+        while self._pending and self._pending[0][0] < num_batches:
+            _, piece = self._pending.popleft()
+            # one by one: a batch may hold several rows of a lane, and the last one counts
+            for lane, domain, cursor in zip(*piece[1:4], strict=True):
+                self.settled[lane, domain] = cursor
+        return self.settled
+
+
+class StreamLoader:
+    """Loads the batches of a stream, in this process or in workers.
+
+    Args:
+        batches: What to load.
+        start: Row of the stream and cursors to begin a pass at.
+        cursors: Is told of every batch.
+        num_workers: Loader processes; as many are used as divide the rows of a batch evenly.
+        pin_memory: Whether batches go to a GPU.
+        any_alive: Says whether any rank's flag is set, asked by all ranks for every batch of a
+            stream that ends; None for one that does not.
+        on_end: Is called when the stream has ended.
+    """
+
+    def __init__(
+        self,
+        batches: StreamBatches,
+        *,
+        start: Callable[[], tuple[int, Ints]],
+        cursors: Cursors,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        any_alive: Callable[[bool], bool] | None = None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.batches, self.start, self.cursors = batches, start, cursors
+        self.num_workers = num_workers and gcd(num_workers, batches.share.num_rows)
+        self.pin_memory = pin_memory
+        self.any_alive, self.on_end = any_alive, on_end
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        first_row, cursors = self.start()
+        self.cursors.restart(cursors)
+        batches = replace(self.batches, first_row=first_row, cursors=cursors)
+        pieces = self._pieces(batches)
+        per_batch = max(1, self.num_workers)
+        while True:
+            group = [next(pieces) for _ in range(per_batch)]
+            if self.any_alive and not self.any_alive(any(piece.alive for piece in group)):
+                self.on_end()
+                return
+            self.cursors.hand_out(group)
+            yield _join([piece.batch for piece in group])
+
+    def _pieces(self, batches: StreamBatches) -> Iterator[_Piece]:
+        if not (self.num_workers or self.pin_memory):
+            yield from batches
+            return
+        loader = DataLoader(
+            batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            # its own: otherwise every pass would draw from the generator of the training run
+            generator=torch.Generator(),
+        )
+        with without_tokenizer_threads():
+            loaded = iter(loader)
+        yield from loaded
+
+    def state_dict(self) -> dict[str, int]:
+        """Return nothing: the data module keeps the position (Lightning warns of none at all)."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Do nothing; see ``state_dict``."""
+
+
+def _join(parts: list[TokenBatch]) -> TokenBatch:
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(part.items() for part in parts), strict=True)
+    return cast(TokenBatch, {c[0][0]: torch.cat([value for _, value in c]) for c in columns})
