@@ -28,11 +28,14 @@ class Text(NamedTuple):
     digest: bytes
 
 
+def _text(document: Document) -> Text:
+    encoded = document.text.encode()
+    return Text(document.text, document.domain, len(encoded), content_hash(encoded))
+
+
 def texts_of(documents: Iterable[Document]) -> Iterator[Text]:
-    """Yield documents with their sizes and hashes."""
-    for document in documents:
-        encoded = document.text.encode()
-        yield Text(document.text, document.domain, len(encoded), content_hash(encoded))
+    """Return documents with their sizes and hashes."""
+    return map(_text, documents)
 
 
 @dataclass(frozen=True, kw_only=True)

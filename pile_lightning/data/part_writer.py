@@ -114,7 +114,7 @@ class _Segment:
     def add(self, tokens: npt.NDArray[Any], num_bytes: int, digest: bytes) -> int:
         self.counts += StreamCounts(documents=1, tokens=len(tokens), num_bytes=num_bytes)
         self.content = self.content.then(digest)
-        self.tokens.write(tokens.tobytes())
+        self.tokens.write(tokens.data)
         self.ends.write(_number(self.counts.tokens))
         self.sizes.write(_number(num_bytes))
         return tokens.nbytes + 2 * DOCUMENT_DTYPE.itemsize
@@ -131,7 +131,7 @@ class _Spool:
         self.path = path
         self._in_memory = bytearray()
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         self._in_memory += piece
 
     def spill(self) -> None:
