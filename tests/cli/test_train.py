@@ -135,6 +135,7 @@ MISTAKES = {
         "val_check_interval=3",
     ),
     "a missing config": (["--config=nope.yaml"], "nope.yaml"),
+    "null for a part": (["--model.network.tables=null"], "null stands in a config file only"),
     "no last step": (["--trainer.max_steps=-1", "--data.sources={corpus}"], "trainer.max_steps=-1"),
 }
 
