@@ -150,11 +150,6 @@ class TextModule(LightningDataModule):
     @cached_property
     def store(self) -> TokenStore:
         """The prepared store."""
-        if not TokenStore.exists(self.store_path):
-            raise RuntimeError(
-                f"no data is prepared at {self.store_path}; call prepare_data() first (a Trainer "
-                f"does), and on several nodes give a cache_dir that all of them see"
-            )
         return TokenStore(self.store_path)
 
     def prepare_data(self) -> None:

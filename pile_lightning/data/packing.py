@@ -92,11 +92,13 @@ class Rows(ABC):
 
     def _num_bytes(self, windows: Windows, tokens: Ints) -> Ints:
         if self.token_num_bytes is not None:
-            position = np.arange(self.seq_len)
-            scored = position >= (windows.scored - windows.start)[:, None]
-            scored &= position < (windows.end - windows.start)[:, None]
-            num_bytes: Ints = (self.token_num_bytes.take(tokens[:, 1:]) * scored).sum(axis=1)
-            return num_bytes
+            num_bytes = self.token_num_bytes.take(tokens[:, 1:])
+            context, length = windows.scored - windows.start, windows.end - windows.start
+            if context.any() or (length < self.seq_len).any():
+                position = np.arange(self.seq_len)
+                num_bytes *= (position >= context[:, None]) & (position < length[:, None])
+            total: Ints = num_bytes.sum(axis=1)
+            return total
         sizes = [
             _bytes_ending_in(self.streams[domain], scored + 1, end + 1)
             for domain, _, scored, end in zip(*(part.tolist() for part in windows), strict=True)
@@ -218,10 +220,14 @@ def assemble(
 
 def _documents(opens: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
     """Return document and position ids (batch, seq), given where documents open."""
-    opens[:, 0] = False  # the first document is number 0, whether it opens here or went on
-    position = np.arange(opens.shape[1])
-    start = np.maximum.accumulate(opens * position, axis=1)
-    return np.cumsum(opens, axis=1), position - start
+    seq = opens.shape[1]
+    opens[:, 0] = True  # the first document is number 0, whether it opens here or went on
+    # by document, not by position: sums over positions took four times as long
+    first = np.flatnonzero(opens)
+    length = np.diff(first, append=opens.size)
+    number = np.arange(len(first)) - np.searchsorted(first, first // seq * seq)
+    position = np.arange(opens.size) - np.repeat(first, length)
+    return np.repeat(number, length).reshape(opens.shape), position.reshape(opens.shape)
 
 
 def _bytes_ending_in(stream: TokenStream, first: int, behind: int) -> int:

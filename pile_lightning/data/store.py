@@ -42,11 +42,16 @@ class TokenStore:
         path: Its folder.
 
     Raises:
-        RuntimeError: Where its manifest cannot be read.
+        RuntimeError: Where there is none, or its manifest cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not self.exists(path):
+            raise RuntimeError(
+                f"no data is prepared at {path}; call prepare_data() first (a Trainer does), and "
+                f"on several nodes give a cache_dir that all of them see"
+            )
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
             self.manifest: dict[str, Any] = manifest
@@ -60,7 +65,7 @@ class TokenStore:
                 split: [_stream(path, manifest, plain) for plain in manifest["segments"][split]]
                 for split in SPLITS
             }
-        except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise RuntimeError(
                 f"{path / _MANIFEST} is damaged; call prepare_data() (a Trainer does when it "
                 f"starts), which makes it again"
@@ -74,8 +79,6 @@ class TokenStore:
     @classmethod
     def find(cls, path: Path) -> "TokenStore | None":
         """Return the store at ``path`` if nothing of it is missing."""
-        if not cls.exists(path):
-            return None
         try:
             store = cls(path)
         except RuntimeError:

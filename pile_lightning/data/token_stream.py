@@ -23,8 +23,6 @@ __all__ = ["DOCUMENT_DTYPE", "Segment", "StreamCounts", "TokenStream"]
 DOCUMENT_DTYPE = np.dtype("<i8")
 """Type of a document's end and of its size."""
 
-_FILES_OPEN = 256
-
 
 @dataclass(frozen=True, kw_only=True)
 class StreamCounts:
@@ -75,7 +73,7 @@ class TokenStream:
         return sum((segment.counts for segment in self.segments), StreamCounts())
 
     def read(self, start: int, end: int) -> npt.NDArray[Any]:
-        """Return the tokens from place ``start`` to before ``end`` of the stream, in an array."""
+        """Return the tokens from place ``start`` to before ``end`` of the stream, read-only."""
         starts = self._starts
         end = min(end, starts[-1])
         number = bisect_right(starts, start) - 1
@@ -131,10 +129,14 @@ class TokenStream:
         """Where each segment begins in the stream, and where the last one ends."""
         return list(accumulate((segment.counts.tokens for segment in self.segments), initial=0))
 
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
     def _read(self, number: int, start: int, count: int) -> npt.NDArray[Any]:
         segment = self.segments[number]
         path = f"{self.folder}/{segment.part}.tokens"
-        return _read_file(path, self.dtype, segment.first_token + start, count)
+        return _read_file(path, self._dtype, segment.first_token + start, count)
 
     def _documents(self, segment: Segment, column: int) -> npt.NDArray[np.int64]:
         path = f"{self.folder}/{segment.part}.documents"
@@ -145,14 +147,15 @@ class TokenStream:
         return {name: self.__dict__[name] for name in ("folder", "dtype", "segments")}
 
 
-def _read_file(path: str, dtype: npt.DTypeLike, first: int, count: int) -> npt.NDArray[Any]:
-    data = np.empty(count, dtype)
+def _read_file(path: str, dtype: np.dtype[Any], first: int, count: int) -> npt.NDArray[Any]:
+    size, place = count * dtype.itemsize, first * dtype.itemsize
     for _ in range(2):
         try:
-            if _open_file(path).read_into(data.view(np.uint8).data, first * data.itemsize):
-                return data
+            data = _open_file(path).read(size, place)
         except FileNotFoundError:
             break
+        if len(data) == size:
+            return np.frombuffer(data, dtype)
         _open_file.cache_clear()  # it may have been made again since it was opened
     raise RuntimeError(
         f"the prepared data have lost {path}; call prepare_data() (a Trainer does when it starts), "
@@ -164,31 +167,39 @@ class _OpenFile:
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
-    def read_into(self, buffer: memoryview, place: int) -> bool:
-        """Fill a buffer with what stands at ``place``, and return whether there is enough."""
-        while len(buffer):
-            num_read = _read_some(self._descriptor, buffer, place)
-            if not num_read:
-                return False
-            buffer, place = buffer[num_read:], place + num_read
-        return True
+    def read(self, size: int, place: int) -> bytes:
+        """Return the bytes that stand at ``place``, fewer only where the file ends."""
+        data = _pread(self._descriptor, size, place)
+        while 0 < len(data) < size:  # a single read gives at most 2 GB
+            more = _pread(self._descriptor, size - len(data), place + len(data))
+            if not more:
+                break
+            data += more
+        return data
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
 
-def _read_some(descriptor: int, buffer: memoryview, place: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(descriptor, [buffer], place)
-    # without fork nobody shares the descriptor, so its position is ours
+def _seek_and_read(descriptor: int, size: int, place: int) -> bytes:
+    # for Windows: without fork nobody shares the descriptor, so its position is ours
     os.lseek(descriptor, place, os.SEEK_SET)
-    data = os.read(descriptor, len(buffer))
-    buffer[: len(data)] = data
-    return len(data)
+    return os.read(descriptor, size)
 
 
-@lru_cache(maxsize=_FILES_OPEN)
+_pread = os.pread if hasattr(os, "pread") else _seek_and_read
+
+
+def _files_open() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 256
+    return min(4096, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+
+@lru_cache(maxsize=_files_open())
 def _open_file(path: str) -> _OpenFile:
     """Return a file that stays open until enough others are needed."""
     return _OpenFile(path)

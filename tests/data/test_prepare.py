@@ -162,7 +162,7 @@ def test_a_bpe_is_kept_when_files_are_only_added(
 
 
 def test_a_bpe_of_a_small_sample_is_not_kept(tmp_path: Path) -> None:
-    bpe = {"tokenizer": "bpe:300", "val_fraction": 0.1}
+    bpe = {"tokenizer": "bpe:300", "val_fraction": 0}
     source = files(tmp_path / "text", *(f"{i}.txt" for i in range(4)))
     first = prepare(tmp_path / "c", source, name="first", **bpe)
     files(tmp_path / "text", *(f"more/{i}.txt" for i in range(30)), size=3000)

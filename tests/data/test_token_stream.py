@@ -2,11 +2,14 @@
 
 import pickle
 import random
+import resource
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pile_lightning.data import token_stream
 from pile_lightning.data.token_stream import DOCUMENT_DTYPE, Segment, StreamCounts, TokenStream
 
 
@@ -72,7 +75,9 @@ def test_segments_that_begin_inside_a_part(tmp_path: Path) -> None:
     assert (stream.ends.tolist(), stream.num_bytes.tolist()) == ([5], [50])
 
 
-def test_few_files_are_open_at_a_time(tmp_path: Path) -> None:
+def test_few_files_are_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = lru_cache(maxsize=50)(token_stream._OpenFile)
+    monkeypatch.setattr(token_stream, "_open_file", few)
     names = [f"p{number}" for number in range(400)]
     for number, name in enumerate(names):
         write_part(tmp_path, name, [2], 2 * number)
@@ -80,8 +85,10 @@ def test_few_files_are_open_at_a_time(tmp_path: Path) -> None:
         folder=tmp_path, dtype="<u4", segments=[segment(name, [2]) for name in names]
     )
     assert stream.read(0, 800).tolist() == list(range(800))
-    opened = [Path(f"/proc/self/fd/{fd}") for fd in range(2000)]
-    assert sum(str(tmp_path) in str(fd.readlink()) for fd in opened if fd.exists()) <= 256
+    opened = Path("/proc/self/fd").iterdir()
+    assert sum(str(tmp_path) in str(fd.readlink()) for fd in opened if fd.exists()) == 50
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert token_stream._files_open() <= max(64, soft / 4)
 
 
 def test_a_pickled_stream_holds_no_tokens(
