@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from pile_lightning.cli.errors import our_message
 from pile_lightning.data import Source, TextData
 from pile_lightning.modules import CausalLM
-from pile_lightning.nn import NetworkConfig, NormConfig, PositionsConfig
+from pile_lightning.nn import NetworkConfig, NormConfig, PositionsConfig, TablesConfig
 from pile_lightning.optim import OptimizerConfig, ScheduleConfig
 
 __all__ = ["PileParser", "ShortErrorParser"]
@@ -25,6 +25,7 @@ CONFIGS: list[Any] = [
     PositionsConfig,
     ScheduleConfig,
     Source,
+    TablesConfig,
 ]
 
 # the docstring under a field of a config is its help, and a config may be of any sub-class
@@ -86,17 +87,24 @@ def _tidy(message: str) -> str:
     missing = re.search(r"(?:dot import path string: |has no attribute ')(\w+)", text)
     if missing is None:
         return text
-    name = missing.group(1)
-    classes = sorted(kind.__name__ for base in CONFIGS for kind in base.__subclasses__())
+    name, field = missing.group(1), text.split(":")[0]
+    if name == "None":  # the parser takes it for the name of a class
+        return f"{field}: null stands in a config file only; put it into one, and add --config FILE"
+    classes = sorted(kind.__name__ for kind in _concrete(CONFIGS))
     near = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(classes)}"
-    return f"{text.split(':')[0]}: there is no class {name!r}; {hint}"
+    return f"{field}: there is no class {name!r}; {hint}"
+
+
+def _concrete(kinds: list[Any]) -> list[Any]:
+    """Return those of the classes and their sub-classes that can be made."""
+    found = [each for kind in kinds for each in [kind, *_concrete(kind.__subclasses__())]]
+    return [each for each in found if not inspect.isabstract(each) and each.__name__[0] != "_"]
 
 
 def field_names() -> list[str]:
     """Return the names of all settings of the shipped classes."""
     kinds = [CausalLM, TextData, Trainer]
-    for base in CONFIGS:
-        kinds += base.__subclasses__()
+    kinds += _concrete(CONFIGS)
     names = {name for kind in kinds for name in inspect.signature(kind).parameters}
     return sorted(names - {"self", "args", "kwargs"})

@@ -148,6 +148,12 @@ class Preparation:
         if not quiet:
             seconds = time.monotonic() - began
             print(_summary(train, val, made.bytes_found, seconds, self.path), flush=True)
+            if not store.exact_bytes:
+                print(
+                    "this tokenizer does not keep every byte of its text: bytes are counted by "
+                    "document, where its last token is predicted",
+                    flush=True,
+                )
         return store
 
     def _read(self, shards: Sequence[Sequence[Shard]]) -> Iterator[Text]:

@@ -135,6 +135,7 @@ MISTAKES = {
         "val_check_interval=3",
     ),
     "a missing config": (["--config=nope.yaml"], "nope.yaml"),
+    "null for a part": (["--model.network.tables=null"], "null stands in a config file only"),
     "no last step": (["--trainer.max_steps=-1", "--data.sources={corpus}"], "trainer.max_steps=-1"),
 }
 
@@ -200,22 +201,26 @@ def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+STREAM = ["--data=pile_lightning.StreamedText", "--data.num_lanes=8"]
 RESUMES = [
-    pytest.param(0, 1, id="alone"),
-    pytest.param(2, 2, id="workers-and-accumulation", marks=pytest.mark.slow),
-    pytest.param(0, 4, id="accumulation", marks=pytest.mark.slow),
-    pytest.param(2, 1, id="workers", marks=pytest.mark.slow),
+    pytest.param(0, 1, [], id="alone"),
+    pytest.param(2, 2, [], id="workers-and-accumulation", marks=pytest.mark.slow),
+    pytest.param(0, 4, [], id="accumulation", marks=pytest.mark.slow),
+    pytest.param(2, 1, [], id="workers", marks=pytest.mark.slow),
+    pytest.param(0, 1, STREAM, id="stream", marks=pytest.mark.slow),
+    pytest.param(2, 2, STREAM, id="stream-workers-accumulation", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("workers", "accumulate"), RESUMES)
+@pytest.mark.parametrize(("workers", "accumulate", "data"), RESUMES)
 def test_killed_and_resumed_is_uninterrupted(
-    workers, accumulate, tmp_path, corpus, cache, command_line, small
+    workers, accumulate, data, tmp_path, corpus, cache, command_line, small
 ):
     run = [
         "fit",
         *small,
         f"--data.sources={corpus}",
+        *data,
         f"--data.num_workers={workers}",
         f"--trainer.accumulate_grad_batches={accumulate}",
         f"--trainer.val_check_interval={10 * accumulate}",
