@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pile_lightning.data.hub_errors import cannot_read, loading
 from pile_lightning.data.listing import walk
 from pile_lightning.data.parquet import rows_of
 from pile_lightning.data.readers import WRONG_UTF8, Document, Fields, MissingField, Skipped
@@ -124,7 +125,7 @@ class _DatasetSource(ShardedSource):
             except StopIteration:
                 return
             except Exception as error:
-                raise OSError(_cannot_read(f"{self.path} at {name}", error)) from error
+                raise OSError(cannot_read(f"{self.path} at {name}", error)) from error
             if row is None:
                 yield Skipped(WRONG_UTF8, name)
             else:
@@ -243,13 +244,6 @@ class HubDataset(_DatasetSource):
         )
 
 
-def _cannot_read(what: str, error: BaseException) -> str:
-    return (
-        f"datasets cannot read {what}: {error!r}; it gives up a whole block of rows for one that "
-        f"is broken: where the files are text, jsonl or parquet, FileSource reads the others"
-    )
-
-
 def _rows_between(
     dataset: "Dataset", begin: int, end: int, keys: Sequence[str]
 ) -> Iterator[dict[str, Any] | None]:
@@ -281,12 +275,9 @@ def _load_folder(path: str, identity: str) -> "Dataset":
 @lru_cache(maxsize=16)
 def _load_dataset(identity: str, **arguments: Any) -> "Dataset | IterableDataset":
     from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
 
-    try:
+    with loading(arguments["path"]):
         return load_dataset(**arguments)
-    except DatasetGenerationError as error:
-        raise OSError(_cannot_read(arguments["path"], error.__cause__ or error)) from error
 
 
 @lru_cache(maxsize=16)
@@ -295,5 +286,6 @@ def _newest_commit(
 ) -> str:
     from datasets import load_dataset_builder
 
-    builder = load_dataset_builder(path, config, data_dir=data_dir, revision=revision)
+    with loading(path):
+        builder = load_dataset_builder(path, config, data_dir=data_dir, revision=revision)
     return str(builder.hash)  # of a dataset on the hub, that is the commit

@@ -124,6 +124,21 @@ def test_a_broken_line_ends_in_a_clear_error(files: Path, streaming: bool) -> No
         documents(HubDataset(files, streaming=streaming))
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("{files}", {"config": "french"}, "cannot load .*french.*; check path, config, split"),
+        ("{files}", {"split": "nope"}, "cannot load .*nope"),
+        ("nobody/nothing", {}, "cannot load 'nobody/nothing': .*; check path, config, split"),
+    ],
+)
+def test_what_cannot_be_loaded_ends_in_a_clear_error(
+    files: Path, path: str, fields: dict[str, str], message: str
+) -> None:
+    with pytest.raises(OSError, match=message):
+        HubDataset(path.format(files=files), **fields).shards()
+
+
 def test_a_commit_is_known_without_asking() -> None:
     identities = {
         HubDataset("a/b", revision=revision, config=config)._identity()
