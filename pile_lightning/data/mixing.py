@@ -86,34 +86,41 @@ class MixtureConfig:
             source_weights: Weights that sources give, for domains that are sources.
 
         Raises:
-            ValueError: For a domain that there is not, or a mixture without any share.
+            ValueError: For a domain that there is not, or has no row, or a mixture without any
+                share.
         """
         known = tuple(sizes)
         first = self.weights if self.weights is not None else _given(known, source_weights)
         shares = dict(sizes) if first is None else first
-        stages = [MixtureStage(0, self._shares(known, shares))]
+        stages = [MixtureStage(0, self._shares(sizes, shares))]
         for stage in sorted(self.stages, key=lambda stage: stage.from_tokens):
             start = math.ceil(stage.from_tokens / tokens_per_row)
-            stages.append(MixtureStage(start, self._shares(known, stage.weights)))
+            stages.append(MixtureStage(start, self._shares(sizes, stage.weights)))
         limits = None
         if self.max_epochs is not None:
             limits = [max(1, math.floor(rows * self.max_epochs)) for rows in sizes.values()]
         return Mixture(stages, limits=limits)
 
-    def _shares(self, known: Sequence[str], weights: Mapping[str, float]) -> tuple[float, ...]:
-        unknown = sorted(set(weights) - set(known))
+    def _shares(self, sizes: Mapping[str, int], weights: Mapping[str, float]) -> tuple[float, ...]:
+        unknown = sorted(set(weights) - set(sizes))
         if unknown:
             raise ValueError(
                 f"the mixture gives a weight to {', '.join(map(repr, unknown))}, and the text has "
-                f"the domains {', '.join(map(repr, known))}; name these"
+                f"the domains {', '.join(map(repr, sizes))}; name these"
             )
         positive = {name: weight for name, weight in weights.items() if weight > 0}
+        empty = sorted(name for name in positive if not sizes[name])
+        if empty:
+            raise ValueError(
+                f"the mixture gives a weight to {', '.join(map(repr, empty))}, with too little "
+                f"text to fill one row; give more of it, a shorter seq_len, or no weight"
+            )
         if not positive:
             raise ValueError(
                 "the mixture gives no domain a weight above 0; give one to at least one"
             )
         shares = natural_shares(positive, temperature=self.temperature)
-        return tuple(shares.get(name, 0.0) for name in known)
+        return tuple(shares.get(name, 0.0) for name in sizes)
 
 
 def _given(

@@ -70,6 +70,8 @@ class Mixture:
                 f"the stages of a mixture start at rows {starts}; the first has to start at 0 and "
                 f"each later one after the one before"
             )
+        self.stages = tuple(stages)
+        """The shares as they were given, before any domain is used up."""
         num_domains = len(stages[0].shares)
         self._limits = [None] * num_domains if limits is None else list(limits)
         self._spans: list[_Span] = []

@@ -119,6 +119,11 @@ class TextModule(LightningDataModule):
         """What ``domain`` of a batch counts in, once prepared: sources, or what documents name."""
         return self.store.domains
 
+    @property
+    def train_domains(self) -> tuple[str, ...]:
+        """What ``domain`` of a training batch counts in."""
+        return self.domains
+
     @cached_property
     def vocab_size(self) -> int:
         """Number of token ids, known before anything is prepared."""

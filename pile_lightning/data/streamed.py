@@ -119,6 +119,22 @@ class StreamedText(TextModule):
             source_weights={source.name: source.weight for source in self._sources},
         )
 
+    def delivered(self, num_rows: int | None = None) -> dict[str, tuple[int, float | None]]:
+        """Return tokens of each source in the first rows of training; its epochs are not known.
+
+        Args:
+            num_rows: How many; by default those of the steps that are finished.
+        """
+        counts = self.mixture.counts(self._cursor.rows if num_rows is None else num_rows)
+        tokens = (counts * self.seq_len).tolist()
+        return {name: (count, None) for name, count in zip(self.train_domains, tokens, strict=True)}
+
+    def mixture_weights(self) -> dict[str, float] | None:
+        """Return the shares that training starts with; None where nothing is said about them."""
+        if self.mixture_config is None and not any(source.weight for source in self._sources):
+            return None
+        return dict(zip(self.train_domains, self.mixture.stages[0].shares, strict=True))
+
     def train_dataloader(self) -> StreamLoader:
         """Return the loader of this rank, from where the last run stopped."""
         self._resume()

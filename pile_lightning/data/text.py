@@ -14,6 +14,7 @@ from pile_lightning.data.mixture import MixedOrder, Mixture
 from pile_lightning.data.module import TextModule
 from pile_lightning.data.order import RowOrder
 from pile_lightning.data.packing import TrainingRows
+from pile_lightning.data.row_counter import RowCounter
 
 __all__ = ["TextData"]
 
@@ -95,10 +96,24 @@ class TextData(TextModule):
         """Count the rows of each domain among the first ``num_rows`` of training (domains,)."""
         if self.mixture is not None:
             return self.mixture.counts(num_rows)
-        rows = self.training_rows
-        epochs, rest = divmod(num_rows, rows.num_rows)
-        begun = rows.windows(self._order()(epochs * rows.num_rows + np.arange(rest))).domain
-        return epochs * rows.rows_by_domain + np.bincount(begun, minlength=len(self.domains))
+        return self._row_counter.counts(num_rows)
+
+    def delivered(self, num_rows: int | None = None) -> dict[str, tuple[int, float | None]]:
+        """Return tokens and epochs of each domain in the first rows of training.
+
+        Args:
+            num_rows: How many; by default those of the steps that are finished.
+        """
+        counts = self.rows_of_domains(self._cursor.rows if num_rows is None else num_rows)
+        epochs = counts / np.maximum(1, self.training_rows.rows_by_domain)
+        tokens = (counts * self.seq_len).tolist()
+        return dict(zip(self.domains, zip(tokens, epochs.tolist(), strict=True), strict=True))
+
+    def mixture_weights(self) -> dict[str, float] | None:
+        """Return the shares that training starts with; None where nothing is said about them."""
+        if self.mixture is None:
+            return None
+        return dict(zip(self.domains, self.mixture.stages[0].shares, strict=True))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides which tokens row i holds, in plain data."""
@@ -111,6 +126,10 @@ class TextData(TextModule):
         if self.mixture is not None:
             fingerprint["mixture"] = self.mixture.describe()
         return fingerprint
+
+    @cached_property
+    def _row_counter(self) -> RowCounter:
+        return RowCounter(rows=self.training_rows, order=self._order())
 
     def _order(self) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
         rows = self.training_rows

@@ -108,6 +108,15 @@ def test_what_is_no_mixture_is_refused(fields, message):
         MixtureConfig(**fields).build({"a": 1, "b": 1}, tokens_per_row=1)
 
 
+def test_a_weight_without_a_row_is_refused_also_of_a_later_stage():
+    sizes = {"a": 5, "b": 0}
+    assert MixtureConfig().build(sizes, tokens_per_row=1).stages[0].shares == (1.0, 0.0)
+    stage = StageConfig(from_tokens=10, weights={"b": 1})
+    for config in (MixtureConfig(weights={"a": 1, "b": 1}), MixtureConfig(stages=(stage,))):
+        with pytest.raises(ValueError, match="a weight to 'b', with too little text to fill one"):
+            config.build(sizes, tokens_per_row=1)
+
+
 def test_a_weight_for_some_sources_only_is_refused():
     with pytest.raises(ValueError, match="'a' have a weight and 'b' have none"):
         MixtureConfig().build(
