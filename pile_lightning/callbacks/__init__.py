@@ -2,6 +2,7 @@
 
 from pile_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from pile_lightning.callbacks.curves import Curves, draw_curves
+from pile_lightning.callbacks.domains import DeliveredTokens
 from pile_lightning.callbacks.metrics_csv import MetricsCsv, read_metrics
 from pile_lightning.callbacks.predictions import WritePredictions
 from pile_lightning.callbacks.progress import StepProgressBar
@@ -14,6 +15,7 @@ __all__ = [
     "DENSE_PEAK_FLOPS",
     "BestCheckpoint",
     "Curves",
+    "DeliveredTokens",
     "LastCheckpoint",
     "MetricsCsv",
     "Report",

@@ -1,5 +1,6 @@
 """A picture of the run: loss, held-out bits per byte, learning rate and speed."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -9,12 +10,15 @@ from pile_lightning.callbacks.metrics_csv import read_metrics
 
 __all__ = ["Curves", "draw_curves"]
 
-PANELS = (
-    ("loss (nats a token)", {"train/loss": "train", "val/loss": "held out"}),
-    ("held-out bits per byte", {"val/bits_per_byte": "all domains"}),
-    ("learning rate", {"train/lr": "first parameter group"}),
-    ("tokens a second", {"throughput/tokens_per_second": "training"}),
-)
+HELD_OUT = "held-out bits per byte"
+PANELS = {
+    "loss (nats a token)": {"train/loss": "train", "val/loss": "held out"},
+    HELD_OUT: {"val/bits_per_byte": "all domains"},
+    "learning rate": {"train/lr": "first parameter group"},
+    "tokens a second": {"throughput/tokens_per_second": "training"},
+}
+MAX_DOMAINS = 10
+"""Lines of domains that a panel takes; as many colours tell apart."""
 
 
 def draw_curves(metrics: str | Path, picture: str | Path) -> None:
@@ -31,17 +35,46 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     if not rows:
         raise ValueError(f"{metrics} holds no metrics; is it the metrics.csv of a run?")
     figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (title, columns) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
-        for column, label in columns.items():
+    for axes, (title, columns) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
+        domains = domain_columns(rows) if title == HELD_OUT else {}
+        for column, label in (columns | domains).items():
             points = [(row["step"], row[column]) for row in rows if column in row]
             if points:
                 marker = "o" if len(points) < 40 and column.startswith("val/") else None
-                axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
+                # black: the colours are those of the domains
+                look = {"color": "black"} if domains and column not in domains else {}
+                axes.plot(
+                    *zip(*points, strict=True), label=label, marker=marker, markersize=3, **look
+                )
+            elif column in domains:
+                axes.plot([], [], " ", label=label)
         axes.set(title=title, xlabel="optimizer step")
         axes.grid(alpha=0.3)
-        if len(columns) > 1 and axes.lines:
-            axes.legend()
+        if len(axes.lines) > 1:
+            axes.legend(fontsize="small")
     FigureCanvasAgg(figure).print_figure(picture, dpi=110)
+
+
+def domain_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Return the columns of domains' held-out scores with their labels.
+
+    Past ``MAX_DOMAINS`` comes one label without a column, which says how many are left out.
+
+    Example:
+        >>> domain_columns([{"step": 1, "val/code/bits_per_byte": 2.0, "val/bits_per_byte": 2.0}])
+        {'val/code/bits_per_byte': 'code'}
+    """
+    names: dict[str, str] = {}
+    for row in rows:
+        for column in row:
+            name = column.removeprefix("val/").removesuffix("/bits_per_byte")
+            if column == f"val/{name}/bits_per_byte":
+                # matplotlib leaves out labels that open with an underscore, and reads $ as formulas
+                names[column] = (f" {name}" if name[0] == "_" else name).replace("$", r"\$")
+    if len(names) <= MAX_DOMAINS:
+        return names
+    left_out = len(names) - MAX_DOMAINS
+    return dict([*names.items()][:MAX_DOMAINS]) | {"": f"and {left_out} more in metrics.csv"}
 
 
 class Curves(Callback):

@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.callbacks.checkpoints import BestCheckpoint
+from pile_lightning.callbacks.domains import Delivers, WeighsDomains, domain_table
 from pile_lightning.callbacks.samples import Samples
 from pile_lightning.callbacks.throughput import Throughput
 
@@ -77,6 +78,7 @@ class Report(Callback):
         lines = ["", *self._training(trainer, pl_module, steps)]
         if "bits_per_byte" in self._scores:
             lines += ["", *self._table(trainer)]
+        lines += self._domains(trainer)
         sample = next((c.latest for c in trainer.callbacks if isinstance(c, Samples)), None)
         if sample:
             lines += ["", "A sample:", *(f"  | {line}" for line in sample.splitlines()[:14])]
@@ -95,9 +97,7 @@ class Report(Callback):
         ]
 
     def _table(self, trainer: Trainer) -> list[str]:
-        scores = {name: value for name, value in self._scores.items() if name != "bits_per_byte"}
         rows = {f"this model, step {self._scored_step}": self._scores["bits_per_byte"]}
-        rows |= {f"  {name}": value for name, value in scores.items()}
         best = next((c for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None)
         if best is not None and best.best_score is not None and best.best_step != self._scored_step:
             rows[f"this model, best step {best.best_step}"] = best.best_score
@@ -111,6 +111,20 @@ class Report(Callback):
         width = max(map(len, rows))
         listed = [f"  {name:<{width}}  {value:7.4f}" for name, value in rows.items()]
         return [f"{title}.", f"  {'':<{width}}  bits per byte", *listed]
+
+    def _domains(self, trainer: Trainer) -> list[str]:
+        data = getattr(trainer, "datamodule", None)
+        delivered = data.delivered() if isinstance(data, Delivers) else {}
+        scores = {name: value for name, value in self._scores.items() if name != "bits_per_byte"}
+        if max(len(delivered), len(scores)) < 2:
+            return []
+        lines = domain_table(
+            delivered,
+            scores,
+            total=self._scores.get("bits_per_byte"),
+            weights=data.mixture_weights() if isinstance(data, WeighsDomains) else None,
+        )
+        return ["", "By domain, since the first step.", *lines]
 
     @staticmethod
     def _places(trainer: Trainer, folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from pile_lightning.callbacks import (
     BestCheckpoint,
     Curves,
+    DeliveredTokens,
     LastCheckpoint,
     MetricsCsv,
     Report,
@@ -127,7 +128,7 @@ class PileCLI(LightningCLI):
             if config.logger is not False:
                 own = MetricsCsv(config.default_root_dir)
                 kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
-            callbacks += [Throughput(), SaveTokenizer(), Curves(), Report()]
+            callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), Report()]
         kwargs["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.config_init[self.subcommand].ckpt_path = self.checkpoint

@@ -1,6 +1,7 @@
 """The picture is drawn from whatever a run has logged so far."""
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from pile_lightning.callbacks import Curves, MetricsCsv, draw_curves
@@ -23,6 +24,34 @@ def test_each_column_shows_and_none_is_needed(tmp_path):
     pictures = {column: draw(tmp_path, ["step", column]) for column in COLUMNS[1:]}
     for column, picture in pictures.items():
         assert (picture != empty).any(), column
+
+
+def labels_of_held_out(folder, names, monkeypatch):
+    """Draw a run of these domains, and return what the held-out panel's legend says."""
+    said = []
+    plain = Axes.legend
+
+    def legend(axes, **settings):
+        if axes.get_title() == "held-out bits per byte":
+            said.extend(axes.get_legend_handles_labels()[1])
+        return plain(axes, **settings)
+
+    monkeypatch.setattr(Axes, "legend", legend)
+    columns = [f"val/{name}/bits_per_byte" for name in names]
+    draw(folder, ["step", "val/bits_per_byte", *columns, "val/x/perplexity"])
+    return said
+
+
+def test_each_domain_has_a_line(tmp_path, monkeypatch):
+    names = ["code", "a/b", "_c", "$d$"]
+    said = labels_of_held_out(tmp_path, names, monkeypatch)
+    assert said == ["all domains", "code", "a/b", " _c", r"\$d\$"]
+
+
+def test_past_ten_domains_the_rest_is_a_note(tmp_path, monkeypatch):
+    names = [f"domain {i}" for i in range(22)]
+    said = labels_of_held_out(tmp_path, names, monkeypatch)
+    assert said == ["all domains", *names[:10], "and 12 more in metrics.csv"]
 
 
 @pytest.mark.parametrize("rows", [1, 100])

@@ -15,7 +15,7 @@ from pile_lightning.callbacks import (
     Throughput,
     report,
 )
-from pile_lightning.data import Document, FileSource
+from pile_lightning.data import Document, FileSource, MixtureConfig, StreamedText
 from pile_lightning.data.split import content_hash, is_held_out
 from pile_lightning.modules import CausalLM
 
@@ -48,15 +48,65 @@ def test_the_table_is_exact(make_trainer, make_model, make_data, validating, tmp
     assert f"{tmp_path / 'run'}/\n  samples" in printed
 
 
-def test_domains_have_rows_of_their_own(make_trainer, make_model, make_data, corpus, capsys):
-    sources = [FileSource(str(corpus / f"{name}_*.py"), name=name) for name in ("json", "email")]
-    data = make_data(sources=sources, val_fraction=0.4, val_batch_size=128)
+@pytest.fixture
+def sources(corpus):
+    """Two domains."""
+    return [FileSource(str(corpus / f"{name}_*.py"), name=name) for name in ("json", "email")]
+
+
+@pytest.mark.parametrize("weights", [None, {"json": 0.75, "email": 0.25}])
+def test_domains_have_a_table_of_their_own(
+    weights, make_trainer, make_model, make_data, sources, capsys
+):
+    mixture = None if weights is None else MixtureConfig(weights=weights)
+    data = make_data(sources=sources, val_fraction=0.4, val_batch_size=128, mixture=mixture)
     trainer = make_trainer(Report(), limit_val_batches=1.0, val_check_interval=4)
     trainer.fit(make_model(), data)
-    printed = capsys.readouterr().out
-    for name in data.domains:
-        bits = trainer.callback_metrics[f"val/{name}/bits_per_byte"].item()
-        assert figure(printed, f"  {name}") == pytest.approx(bits, abs=1e-4)
+    printed = capsys.readouterr().out.partition("By domain, since the first step.\n")[2]
+    assert "tokens   share  epochs" in printed
+    bits = {}
+    for name, (tokens, epochs) in data.delivered(4 * 4).items():
+        bits[name] = trainer.callback_metrics[f"val/{name}/bits_per_byte"].item()
+        row = re.search(
+            rf"^  {name} +(\d+) +([\d.]+) % +([\d.]+) +([\d.]+)$", printed, re.MULTILINE
+        )
+        share = 100 * tokens / (4 * 4 * 32)
+        assert [float(cell) for cell in row.groups()] == [
+            tokens,
+            pytest.approx(share, abs=0.051),
+            pytest.approx(epochs, abs=0.005),
+            pytest.approx(bits[name], abs=1e-4),
+        ]
+    total = trainer.callback_metrics["val/bits_per_byte"].item()
+    plain = re.search(r"all, by held-out bytes +512 +([\d.]+)$", printed, re.MULTILINE)
+    assert float(plain[1]) == pytest.approx(total, abs=1e-4)
+    if weights is None:
+        assert "by the mixture" not in printed
+    else:
+        mean = sum(weight * bits[name] for name, weight in weights.items())
+        assert figure(printed, "all, by the mixture") == pytest.approx(mean, abs=1e-4)
+
+
+def test_a_stream_has_no_epochs_to_tell(make_trainer, make_model, sources, cache, capsys):
+    data = StreamedText(
+        sources,
+        tokenizer="byte",
+        seq_len=32,
+        batch_size=4,
+        num_lanes=4,
+        val_fraction=0.4,
+        cache_dir=str(cache),
+    )
+    make_trainer(Report(), limit_val_batches=1.0, val_check_interval=4).fit(make_model(), data)
+    printed = capsys.readouterr().out.partition("By domain, since the first step.\n")[2]
+    assert "epochs  " not in printed
+    for name, (tokens, _) in data.delivered(4 * 4).items():
+        assert re.search(rf"^  {name} +{tokens} +[\d.]+ % +[\d.]+$", printed, re.MULTILINE)
+
+
+def test_one_domain_has_no_table(make_trainer, make_model, make_data, validating, capsys):
+    make_trainer(Report(), **validating).fit(make_model(), make_data())
+    assert "By domain" not in capsys.readouterr().out
 
 
 def test_an_earlier_best_step_is_named(make_trainer, make_model, make_data, validating, capsys):
