@@ -72,4 +72,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cut(name: str, width: int) -> str:
+    name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= width else name[: width - 3] + "..."

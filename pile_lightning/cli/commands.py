@@ -1,24 +1,70 @@
 """``pile``: the commands beside training."""
 
+import io
+import os
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.generate import generate
+from pile_lightning.cli.inspection import inspect, inspect_parser
+from pile_lightning.cli.parser import ShortErrorParser
+from pile_lightning.cli.prepare import prepare, prepare_parser
 
 __all__ = ["main"]
 
 
+class _Command(NamedTuple):
+    help: str
+    """What it does, in a line."""
+    parser: Callable[[], Any]
+    """Makes its parser."""
+    run: Callable[[Any, Namespace, Sequence[str]], None]
+    """Is given the parser, what it parsed, and the arguments."""
+
+
+def _generate_parser() -> ShortErrorParser:
+    parser = ShortErrorParser(description="Stream text that continues a prompt.")
+    parser.add_function_arguments(generate, as_positional=True)
+    return parser
+
+
+COMMANDS = {
+    "prepare": _Command(
+        "build the store of a run's text, without training", prepare_parser, prepare
+    ),
+    "inspect": _Command("show what a run's model will see", inspect_parser, inspect),
+    "generate": _Command(
+        "stream text from a trained model",
+        _generate_parser,
+        lambda parser, settings, arguments: generate(**vars(settings)),
+    ),
+}
+
+
 def main() -> None:
     """Run one command of ``pile``."""
-    from jsonargparse import auto_cli
-
-    from pile_lightning.cli.parser import ShortErrorParser
-
     with readable_errors():
-        auto_cli(
-            {"generate": generate},
-            prog="pile",
-            description="What to do with a trained model.",
-            parser_class=ShortErrorParser,
+        _see_users_modules()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that has not every character
+            sys.stdout.reconfigure(errors="replace")
+        parser = ShortErrorParser(
+            prog="pile", description="What there is to do before training and after it."
         )
+        subcommands = parser.add_subcommands(dest="command", metavar="COMMAND")
+        parsers = {name: command.parser() for name, command in COMMANDS.items()}
+        for name, command in COMMANDS.items():
+            subcommands.add_subcommand(name, parsers[name], help=command.help)
+        settings = parser.parse_args()
+        name = settings.command
+        arguments = sys.argv[sys.argv.index(name) + 1 :]
+        COMMANDS[name].run(parsers[name], settings[name], arguments)
     sys.stdout.flush()
+
+
+def _see_users_modules() -> None:
+    """Find modules that lie where the command is run, as ``python train.py`` finds them."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -11,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pile_lightning.cli.errors import our_message
-from pile_lightning.data import Source, TextData
+from pile_lightning.data import Source, StreamedText, TextData
 from pile_lightning.modules import CausalLM
 from pile_lightning.nn import NetworkConfig, NormConfig, PositionsConfig, TablesConfig
 from pile_lightning.optim import OptimizerConfig, ScheduleConfig
@@ -84,13 +84,17 @@ def _tidy(message: str) -> str:
     text = re.sub(r"\s*\n\s*", " ", message.strip())
     text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
     text = re.sub(r"Expected an? <class '([^']+)'>\. Got value:", r"expected \1, got", text)
+    wrong = re.search(r"does not correspond to a subclass of (\w+).* value: (\S+)$", text)
+    if wrong is not None:
+        return f"{text.split(':')[0]}: {wrong.group(2)} is not derived from {wrong.group(1)}"
     missing = re.search(r"(?:dot import path string: |has no attribute ')(\w+)", text)
     if missing is None:
         return text
     name, field = missing.group(1), text.split(":")[0]
     if name == "None":  # the parser takes it for the name of a class
         return f"{field}: null stands in a config file only; put it into one, and add --config FILE"
-    classes = sorted(kind.__name__ for kind in _concrete(CONFIGS))
+    kinds = _concrete([StreamedText, TextData] if field == "data" else CONFIGS)
+    classes = sorted(kind.__name__ for kind in kinds)
     near = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(classes)}"
     return f"{field}: there is no class {name!r}; {hint}"
@@ -104,7 +108,7 @@ def _concrete(kinds: list[Any]) -> list[Any]:
 
 def field_names() -> list[str]:
     """Return the names of all settings of the shipped classes."""
-    kinds = [CausalLM, TextData, Trainer]
+    kinds = [CausalLM, TextData, StreamedText, Trainer]
     kinds += _concrete(CONFIGS)
     names = {name for kind in kinds for name in inspect.signature(kind).parameters}
     return sorted(names - {"self", "args", "kwargs"})

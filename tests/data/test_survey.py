@@ -71,6 +71,20 @@ def test_what_is_read_of_a_stream_is_from_all_over_it(tmp_path: Path) -> None:
     assert len(lengths) < 40
 
 
+def test_no_large_file_is_all_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    for number, letter in enumerate("ab", start=1):
+        texts = [f"{i:03d}" + letter * 47 * number for i in range(100)]
+        path = tmp_path / "text" / f"{letter}.jsonl"
+        path.write_text("\n".join(f'{{"text": "{text}"}}' for text in texts))
+    data = StreamedText(
+        str(tmp_path / "text"), tokenizer="byte", cache_dir=str(tmp_path), val_fraction=0.1
+    )
+    data.prepare_data()
+    lengths = survey(data, read_bytes=2000).domains["text"].lengths
+    assert set(lengths.tolist()) == {51, 98}
+
+
 @pytest.mark.parametrize("kind", [TextData, StreamedText])
 def test_what_is_skipped_is_counted_by_reason(
     kind: type[TextData] | type[StreamedText], tmp_path: Path
