@@ -167,23 +167,6 @@ def test_generate_refuses_what_it_cannot_do(trained, command_line):
         assert "Traceback" not in done.stderr
 
 
-def test_the_yaml_configs_take_two_steps(tmp_path, corpus, command_line):
-    for config in sorted((REPOSITORY / "configs").rglob("*.yaml")):
-        command_line(
-            "fit",
-            f"--config={config}",
-            f"--data.sources={corpus}",
-            "--data.tokenizer=bpe:300",
-            "--data.val_fraction=0.2",
-            "--model.compile=false",
-            "--trainer.max_steps=2",
-            "--trainer.limit_val_batches=1",
-            "--trainer.val_check_interval=2",
-            "--trainer.default_root_dir=run",
-            cwd=tmp_path,
-        )
-
-
 def test_help_and_print_config_read_well(tmp_path, command_line):
     told = command_line("fit", "--help", cwd=tmp_path).stdout
     assert "--data" in told

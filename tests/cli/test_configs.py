@@ -1,0 +1,102 @@
+"""Every config that is shipped takes two steps, on a little text of its own format."""
+
+import itertools
+import json
+
+import pytest
+import yaml
+import zstandard
+
+from tests.conftest import REPOSITORY
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+PILE = yaml.safe_load((REPOSITORY / "configs/the_pile.yaml").read_text())["data"]["init_args"]
+
+# what makes any of them small
+SMALL = [
+    "--data.tokenizer=bpe:300",
+    "--data.seq_len=64",
+    "--data.val_stride=32",
+    "--data.val_fraction=0.2",
+    "--data.batch_size=32",
+    "--model.compile=false",
+    "--model.network.d_model=32",
+    "--model.network.num_layers=1",
+    "--trainer.max_steps=2",
+    "--trainer.val_check_interval=2",
+    "--trainer.default_root_dir=run",
+    "--samples.max_new_tokens=4",
+]
+
+
+def pieces_of(corpus):
+    """Yield pieces of the corpus, each another text, without end."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(corpus.glob("*.py")))
+    for number in itertools.count():
+        start = 613 * number % len(text)
+        yield text[start : start + 700]
+
+
+@pytest.fixture(scope="module")
+def pile(tmp_path_factory, corpus):
+    """A folder in the format of The Pile: two compressed files, all domains in both."""
+    folder = tmp_path_factory.mktemp("pile")
+    pieces = pieces_of(corpus)
+    for part in range(2):
+        lines = [
+            json.dumps({"text": next(pieces), "meta": {"pile_set_name": name}})
+            for _ in range(5)
+            for name in PILE["mixture"]["weights"]
+        ]
+        content = zstandard.compress("\n".join(lines).encode())
+        (folder / f"{part:02}.jsonl.zst").write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text_of(corpus, pile, tmp_path_factory):
+    """Arguments that give each config text of its format from this machine."""
+    local = tmp_path_factory.mktemp("hub")
+    pieces = pieces_of(corpus)
+    for part in range(2):
+        lines = [json.dumps({"text": next(pieces)}) for _ in range(100)]
+        (local / f"{part}.jsonl").write_text("\n".join(lines))
+    return {
+        "quickstart": [f"--data.sources={corpus}"],
+        "folder": [f"--data.sources={corpus}"],
+        "hub": [
+            f"--data.sources.path={local}",
+            "--data.sources.config=default",
+            "--data.num_lanes=32",
+            "--data.num_workers=0",
+        ],
+        "the_pile": [f"--data.sources.path={pile}/*.jsonl.zst"],
+    }
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # datasets leaves files to the collector
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_takes_two_steps(config, text_of, tmp_path, command_line, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    done = command_line("fit", f"--config={config}", *SMALL, *text_of[config.stem], cwd=tmp_path)
+    assert "for 2 steps" in done.stdout
+    assert "this model, step 2" in done.stdout
+    if config.stem == "the_pile":
+        table = done.stdout.split("By domain, since the first step.")[1]
+        for name in PILE["mixture"]["weights"]:
+            assert f"\n  {name} " in table
+        assert "all, by the mixture" in table
+
+
+def test_the_weights_are_those_of_the_paper():
+    weights = PILE["mixture"]["weights"]
+    assert len(weights) == 22
+    assert sum(weights.values()) == pytest.approx(100)
+    assert weights["Pile-CC"] == 18.11
+    assert weights["Enron Emails"] == 0.14
+
+
+def test_a_runs_folder_is_its_own_and_named_by_its_config():
+    for config in CONFIGS:
+        trainer = yaml.safe_load(config.read_text())["trainer"]
+        assert trainer["default_root_dir"] == f"runs/{config.stem}"
