@@ -135,6 +135,7 @@ class Report(Callback):
             "metrics.csv": "",
             "curves.png": "the same as a picture",
             "samples": "text by step",
+            "data.png": "what there was to train on",
         }
         listed = [
             f"  {name:<15} {note}".rstrip()

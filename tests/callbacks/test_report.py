@@ -158,7 +158,7 @@ def test_only_files_that_are_there_are_listed(make_trainer, make_model, make_dat
     make_trainer(Report(), SaveTokenizer()).fit(make_model(), make_data())
     printed = capsys.readouterr().out
     assert "  tokenizer.json\n" in printed
-    for absent in ("config.yaml", "metrics.csv", "curves.png", "last.ckpt"):
+    for absent in ("config.yaml", "metrics.csv", "curves.png", "last.ckpt", "data.png"):
         assert absent not in printed
 
 
