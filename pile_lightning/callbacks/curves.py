@@ -1,5 +1,6 @@
 """A picture of the run: loss, held-out bits per byte, learning rate and speed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
         for column, label in (columns | domains).items():
             points = [(row["step"], row[column]) for row in rows if column in row]
             if points:
-                marker = "o" if len(points) < 40 and column.startswith("val/") else None
+                few = 40 if column.startswith("val/") else 2
+                marker = "o" if len(points) < few else None
                 # black: the colours are those of the domains
                 look = {"color": "black"} if domains and column not in domains else {}
                 axes.plot(
@@ -51,7 +53,8 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
         axes.set(title=title, xlabel="optimizer step")
         axes.grid(alpha=0.3)
         if len(axes.lines) > 1:
-            axes.legend(fontsize="small")
+            beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if domains else {}
+            axes.legend(fontsize="small", **beside)
     FigureCanvasAgg(figure).print_figure(picture, dpi=110)
 
 
@@ -66,9 +69,10 @@ def domain_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for row in rows:
-        for column in row:
+        for column, value in row.items():
             name = column.removeprefix("val/").removesuffix("/bits_per_byte")
-            if column == f"val/{name}/bits_per_byte":
+            # nan: nothing of the domain is held out
+            if column == f"val/{name}/bits_per_byte" and math.isfinite(value):
                 # matplotlib leaves out labels that open with an underscore, and reads $ as formulas
                 names[column] = (f" {name}" if name[0] == "_" else name).replace("$", r"\$")
     if len(names) <= MAX_DOMAINS:

@@ -1,10 +1,13 @@
 """The picture is drawn from whatever a run has logged so far."""
 
+import math
+
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from pile_lightning.callbacks import Curves, MetricsCsv, draw_curves
+from pile_lightning.callbacks.curves import domain_columns
 
 HEADER = ["step", "train/loss", "val/loss", "val/bits_per_byte", "train/lr"]
 COLUMNS = [*HEADER, "throughput/tokens_per_second"]
@@ -57,6 +60,11 @@ def test_past_ten_domains_the_rest_is_a_note(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows", [1, 100])
 def test_few_rows_and_many(tmp_path, rows):
     assert draw(tmp_path, COLUMNS, rows).std() > 0
+
+
+def test_a_domain_that_is_not_held_out_has_no_label():
+    rows = [{"step": 1, "val/a/bits_per_byte": math.nan, "val/b/bits_per_byte": 2.0}]
+    assert domain_columns(rows) == {"val/b/bits_per_byte": "b"}
 
 
 def test_values_that_are_no_numbers_are_left_out(tmp_path):

@@ -1,13 +1,11 @@
 """``pile prepare`` builds the store that training reads, from the config that training takes."""
 
-import os
 import shlex
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from pile_lightning.cli import main
 from pile_lightning.data import TextData
 from pile_lightning.data.store import TokenStore
 from tests.conftest import REPOSITORY
@@ -139,16 +137,12 @@ def test_help_reads_well(command_line, tmp_path):
     assert "--rows ROWS" in command_line("pile", "inspect", "--help", cwd=tmp_path).stdout
 
 
-def test_the_installed_command_finds_modules_where_it_is_run(tmp_path):
-    (tmp_path / "mine.py").write_text(SQUARES)
-    code = "from pile_lightning.cli import main; import sys; sys.path.remove(''); main()"
-    arguments = ["prepare", "--data=mine.Squares", "--data.tokenizer=byte", "--data.num_proc=1"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, f"--data.cache_dir={tmp_path}"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(REPOSITORY))},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "prepared 300 documents" in done.stdout
+def test_the_installed_command_finds_modules_where_it_is_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "squares_of_mine.py").write_text(SQUARES)
+    monkeypatch.chdir(tmp_path)
+    # an installed script has its own folder on the path, and not the one where it is run
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    arguments = ["prepare", "--data=squares_of_mine.Squares", "--data.tokenizer=byte"]
+    monkeypatch.setattr(sys, "argv", ["pile", *arguments, f"--data.cache_dir={tmp_path}"])
+    main()
+    assert "prepared 300 documents" in capsys.readouterr().out
