@@ -42,11 +42,16 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save after an optimizer step, never between two micro-batches of one."""
-        if trainer.global_step % self.every_n_steps == 0:
+        # the last step too: saved after the loop, Lightning's count of batches is one too high when
+        # that checkpoint is gone on with, and metrics are logged under the wrong steps
+        if (
+            trainer.global_step % self.every_n_steps == 0
+            or trainer.global_step == trainer.max_steps
+        ):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step."""
+        """Save the last step of a run that was stopped early."""
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:

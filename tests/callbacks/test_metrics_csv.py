@@ -135,3 +135,25 @@ def test_the_file_of_a_resumed_run_is_that_of_an_uninterrupted_one(
         *(1, 2, 2, 3, 4, 4),
         *(5, 6, 6, 7, 8, 8),
     ]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_ended_and_is_gone_on_with_numbers_its_steps_on(
+    make_trainer, make_model, make_data, tmp_path, accumulate
+):
+    checkpoint = None
+    for steps in (4, 8):
+        trainer = make_trainer(
+            LastCheckpoint(100),
+            logger=MetricsCsv(tmp_path / "run"),
+            default_root_dir=tmp_path / "run",
+            max_steps=steps,
+            limit_val_batches=1,
+            val_check_interval=4 * accumulate,
+            accumulate_grad_batches=accumulate,
+            log_every_n_steps=2,
+        )
+        trainer.fit(make_model(), make_data(), ckpt_path=checkpoint, weights_only=True)
+        checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    steps = [row["step"] for row in read_metrics(tmp_path / "run/metrics.csv")]
+    assert steps == [2, 4, 4, 6, 8, 8]
