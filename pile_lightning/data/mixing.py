@@ -76,6 +76,7 @@ class MixtureConfig:
         *,
         tokens_per_row: int,
         source_weights: Mapping[str, float | None] | None = None,
+        fill: Mapping[str, float] | None = None,
     ) -> Mixture:
         """Make the mixture of domains of the given sizes.
 
@@ -84,6 +85,8 @@ class MixtureConfig:
                 ``max_epochs`` is not set.
             tokens_per_row: Tokens of a row.
             source_weights: Weights that sources give, for domains that are sources.
+            fill: Share of a domain's rows that is text, where that is not all: weights are those of
+                text, so that of two domains of one weight the one with more padding has more rows.
 
         Raises:
             ValueError: For a domain that there is not, or has no row, or a mixture without any
@@ -91,7 +94,8 @@ class MixtureConfig:
         """
         known = tuple(sizes)
         first = self.weights if self.weights is not None else _given(known, source_weights)
-        shares = dict(sizes) if first is None else first
+        filled = {name: (fill or {}).get(name, 1.0) for name in known}
+        shares = {name: sizes[name] * filled[name] for name in known} if first is None else first
         stages = [MixtureStage(0, self._shares(sizes, shares))]
         for stage in sorted(self.stages, key=lambda stage: stage.from_tokens):
             start = math.ceil(stage.from_tokens / tokens_per_row)
@@ -99,7 +103,7 @@ class MixtureConfig:
         limits = None
         if self.max_epochs is not None:
             limits = [max(1, math.floor(rows * self.max_epochs)) for rows in sizes.values()]
-        return Mixture(stages, limits=limits)
+        return Mixture(stages, limits=limits, fill=tuple(filled.values()))
 
     def _shares(self, sizes: Mapping[str, int], weights: Mapping[str, float]) -> tuple[float, ...]:
         unknown = sorted(set(weights) - set(sizes))

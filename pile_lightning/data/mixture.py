@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pile_lightning.data.order import RowOrder
+from pile_lightning.data.order import rows_at
 
 __all__ = ["MixedOrder", "Mixture", "MixtureStage", "natural_shares"]
 
@@ -51,6 +51,7 @@ class Mixture:
         stages: At least one; the first starts at row 0.
         limits: Rows after which a domain is used up and its share goes to the others, in
             proportion; ``None`` for no limit.
+        fill: Share of each domain's rows that counts, the rest being padding; by default all.
 
     Raises:
         ValueError: For stages out of order, or shares that are negative or sum to nothing.
@@ -62,7 +63,11 @@ class Mixture:
     """
 
     def __init__(
-        self, stages: Sequence[MixtureStage], *, limits: Sequence[int | None] | None = None
+        self,
+        stages: Sequence[MixtureStage],
+        *,
+        limits: Sequence[int | None] | None = None,
+        fill: Sequence[float] | None = None,
     ) -> None:
         starts = [stage.start for stage in stages]
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
@@ -74,6 +79,7 @@ class Mixture:
         """The shares as they were given, before any domain is used up."""
         num_domains = len(stages[0].shares)
         self._limits = [None] * num_domains if limits is None else list(limits)
+        self._fill = [1.0] * num_domains if fill is None else list(fill)
         self._spans: list[_Span] = []
         self.num_rows: int | None = None
         """Rows until every domain is used up; None where there is no end."""
@@ -112,8 +118,8 @@ class Mixture:
                 for limit, done in zip(self._limits, before.tolist(), strict=True)
             ]
             shares = [
-                0.0 if rows is not None and rows <= 0 else share
-                for share, rows in zip(stage.shares, left, strict=True)
+                0.0 if rows is not None and rows <= 0 else share / fill
+                for share, fill, rows in zip(stage.shares, self._fill, left, strict=True)
             ]
             if min(stage.shares) < 0 or not sum(stage.shares) > 0:
                 raise ValueError(
@@ -205,13 +211,12 @@ class MixedOrder:
     def row_at(self, positions: Ints) -> Ints:
         """Return the rows at positions of the stream (n,)."""
         domain, index = self.mixture.at(positions)
-        first = np.cumsum([0, *self.num_rows])
-        rows = np.empty_like(positions)
-        for one in np.unique(domain):
-            here = domain == one
-            order = RowOrder(num_rows=self.num_rows[one], seed=self.seed + (int(one) << 32))
-            rows[here] = first[one] + order.row_at(index[here])
-        return rows
+        num_rows = np.array(self.num_rows)
+        first = np.cumsum(num_rows) - num_rows
+        domains = np.arange(len(num_rows), dtype=np.uint64)
+        seeds = np.array([self.seed % (1 << 64)], np.uint64) + (domains << np.uint64(32))
+        rows = rows_at(index, num_rows=num_rows[domain], seed=seeds[domain])
+        return np.asarray(first[domain] + rows)
 
 
 def natural_shares(sizes: Mapping[str, float], *, temperature: float = 1.0) -> dict[str, float]:

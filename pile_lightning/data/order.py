@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RowOrder", "shuffled"]
+__all__ = ["RowOrder", "rows_at", "shuffled"]
 
 Words = npt.NDArray[np.uint64]
 
@@ -47,14 +47,32 @@ class RowOrder:
 
     def row_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the rows at positions of the endless stream (n,), int64."""
-        epochs, offsets = np.divmod(positions.astype(np.uint64), np.uint64(self.num_rows))
-        bits = max(_SMALLEST_BITS, (self.num_rows - 1).bit_length())
         seed = np.array([self.seed % (1 << 64)], dtype=np.uint64)  # scalars warn when they wrap
-        keys = _mix(_mix(seed + _GOLDEN) + epochs)
-        rows = _permute(offsets, keys, bits)
-        while (outside := np.flatnonzero(rows >= self.num_rows)).size:
-            rows[outside] = _permute(rows[outside], keys[outside], bits)
-        return rows.astype(np.int64)
+        return rows_at(positions, num_rows=np.array([self.num_rows]), seed=seed)
+
+
+def rows_at(
+    positions: npt.NDArray[np.int64],
+    *,
+    num_rows: npt.NDArray[np.int64],
+    seed: Words,
+) -> npt.NDArray[np.int64]:
+    """Return the rows at positions (n,) of endless streams, each with its own rows and seed.
+
+    Args:
+        positions: Places in the stream.
+        num_rows: Rows of an epoch (n,), or one number for all (1,).
+        seed: Of the orders (n,), or one for all (1,).
+    """
+    size = num_rows.astype(np.uint64)
+    epochs, offsets = np.divmod(positions.astype(np.uint64), size)
+    bits = np.maximum(_SMALLEST_BITS, np.frexp(num_rows - 1)[1]).astype(np.uint64)
+    keys = _mix(_mix(seed + _GOLDEN) + epochs)
+    rows = _permute(offsets, keys, bits)
+    size, bits = np.broadcast_to(size, rows.shape), np.broadcast_to(bits, rows.shape)
+    while (outside := np.flatnonzero(rows >= size)).size:
+        rows[outside] = _permute(rows[outside], keys[outside], bits[outside])
+    return rows.astype(np.int64)
 
 
 def shuffled(size: int, *key: int) -> npt.NDArray[np.int64]:
@@ -69,22 +87,32 @@ def shuffled(size: int, *key: int) -> npt.NDArray[np.int64]:
     if size < 2:
         return np.arange(size)
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    order = RowOrder(num_rows=size, seed=int.from_bytes(digest, "big"))
-    return order.row_at(np.arange(size))
+    seed = int.from_bytes(digest, "big")
+    if size >= 1 << _SMALLEST_BITS:
+        return RowOrder(num_rows=size, seed=seed).row_at(np.arange(size))
+    # few numbers of many: most would walk long, so the whole permutation is made and looked up
+    everything = RowOrder(num_rows=1 << _SMALLEST_BITS, seed=seed)
+    following = everything.row_at(np.arange(everything.num_rows))
+    rows = following[:size]
+    while (outside := rows >= size).any():
+        rows[outside] = following[rows[outside]]
+    return rows
 
 
-def _permute(values: Words, keys: Words, bits: int) -> Words:
+def _permute(values: Words, keys: Words, bits: Words) -> Words:
     """Permute numbers of ``bits`` bits: halves (one bit apart where odd) take turns to change."""
-    low, high = np.uint64(bits // 2), np.uint64(bits - bits // 2)
+    low = bits >> np.uint64(1)
+    high = bits - low
     left, right = values >> low, values & _ones(low)
     for round_number in range(_ROUNDS):
         keys = keys + _GOLDEN
         width = high if round_number % 2 == 0 else low
         left, right = right, left ^ (_mix(right ^ keys) & _ones(width))
-    return (left << low) | right
+    permuted: Words = (left << low) | right
+    return permuted
 
 
-def _ones(bits: np.uint64) -> np.uint64:
+def _ones(bits: Words) -> Words:
     return (np.uint64(1) << bits) - np.uint64(1)
 
 

@@ -124,3 +124,10 @@ def test_a_weight_for_some_sources_only_is_refused():
             tokens_per_row=1,
             source_weights={"a": 1.0, "b": None},
         )
+
+
+def test_domains_of_one_size_have_orders_of_their_own() -> None:
+    mixture = Mixture([MixtureStage(0, (0.5, 0.5))])
+    rows = MixedOrder(mixture=mixture, num_rows=(50, 50), seed=0).row_at(np.arange(100))
+    first, second = rows[rows < 50], rows[rows >= 50] - 50
+    assert first[:40].tolist() != second[:40].tolist()
