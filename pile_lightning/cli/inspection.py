@@ -131,7 +131,9 @@ def length_lines(found: Survey, seq_len: int) -> list[str]:
 def loss_lines(found: Survey) -> list[str]:
     """Return what the model does not see."""
     lines = []
-    if found.num_dropped is not None:
+    if found.padding is not None:
+        lines.append(f"Padding: {percent(found.padding)} of the rows, which hold whole documents.")
+    elif found.num_dropped is not None:
         share = found.num_dropped / max(1, found.train.tokens)
         lines.append(
             f"Lost: {found.num_dropped:,} tokens ({percent(share)}) at the ends of domains fill "
@@ -183,7 +185,7 @@ def expected_tokens(data: Data, num_rows: int) -> dict[str, tuple[int, float | N
         return data.delivered(num_rows)
     rows = data.training_rows
     epochs = num_rows / rows.num_rows
-    tokens = (rows.rows_by_domain * epochs * data.seq_len).round().astype(int).tolist()
+    tokens = rows.tokens_of(rows.rows_by_domain * epochs).tolist()
     return {name: (count, epochs) for name, count in zip(data.domains, tokens, strict=True)}
 
 

@@ -3,6 +3,7 @@
 from pile_lightning.data.mixing import MixtureConfig, StageConfig
 from pile_lightning.data.module import TextModule
 from pile_lightning.data.readers import Document, Skipped
+from pile_lightning.data.short_rows import ShortRowsConfig
 from pile_lightning.data.sources import (
     DatasetFolder,
     FileSource,
@@ -26,6 +27,7 @@ __all__ = [
     "HubDataset",
     "MixtureConfig",
     "Shard",
+    "ShortRowsConfig",
     "ShardedSource",
     "Skipped",
     "Source",

@@ -2,13 +2,17 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pile_lightning.data.loader import Share
+from pile_lightning.data.share import Share
+from pile_lightning.data.short_rows import ShortRowsConfig
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
-__all__ = ["check_fingerprint", "check_settings", "check_trainer", "share"]
+__all__ = ["PACKINGS", "check_fingerprint", "check_settings", "check_trainer", "share"]
+
+PACKINGS = ("split", "best_fit")
+"""Ways to put documents into rows."""
 
 _LEAST = {"seq_len": 1, "batch_size": 1, "val_batch_size": 1, "num_workers": 0}
 
@@ -16,6 +20,9 @@ _LEAST = {"seq_len": 1, "batch_size": 1, "val_batch_size": 1, "num_workers": 0}
 class _Settings(Protocol):
     tokenizer_spec: str
     seq_len: int
+    batch_size: int
+    packing: str
+    short_rows: ShortRowsConfig | None
     val_stride: int
     val_fraction: float
     max_bad_fraction: float
@@ -28,6 +35,16 @@ def check_settings(settings: _Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise ValueError(f"{name}={value} is too small; choose {least} or more")
+    if settings.packing not in PACKINGS:
+        known = " or ".join(map(repr, PACKINGS))
+        raise ValueError(f"packing={settings.packing!r} is no way to fill rows; choose {known}")
+    if settings.short_rows is not None:
+        if settings.packing != "split":
+            raise ValueError(
+                f"short_rows cuts rows in parts, and packing={settings.packing!r} keeps documents "
+                f"whole; choose packing='split', or leave short_rows out"
+            )
+        settings.short_rows.stage(seq_len=settings.seq_len, batch_size=settings.batch_size)
     if not 1 <= settings.val_stride <= settings.seq_len:
         raise ValueError(
             f"val_stride={settings.val_stride} is not between 1 and seq_len={settings.seq_len}; it "

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -21,6 +21,7 @@ from pile_lightning.data.override import arguments_of_init, fingerprint_of_class
 from pile_lightning.data.packing import ScoringRows
 from pile_lightning.data.prepare import Preparation
 from pile_lightning.data.readers import Document, Skipped
+from pile_lightning.data.short_rows import ShortRowsConfig, ShortStage
 from pile_lightning.data.sources import Source, as_sources
 from pile_lightning.data.store import FORMAT, TokenStore
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
@@ -42,6 +43,10 @@ class TextModule(LightningDataModule):
         tokenizer: ``"byte"``, ``"bpe:4096"`` (trained on the training documents), the path of a
             ``tokenizer.json``, or the name of a Hugging Face tokenizer.
         seq_len: Positions of a row.
+        packing: ``"split"`` cuts the stream of documents where a row is full; ``"best_fit"`` splits
+            no document that fits a row, and pads what is left of rows.
+        short_rows: Cuts rows into shorter ones for a stage at the start of training; ``packing``
+            has to be ``"split"``.
         batch_size: Rows of one optimizer step, over all devices and accumulated batches.
         val_batch_size: Rows of one validation batch, over all devices; by default as many as one
             training batch has before accumulation.
@@ -66,6 +71,8 @@ class TextModule(LightningDataModule):
         *,
         tokenizer: str = "bpe:4096",
         seq_len: int = 256,
+        packing: Literal["split", "best_fit"] = "split",
+        short_rows: ShortRowsConfig | None = None,
         batch_size: int = 8,
         val_batch_size: int | None = None,
         val_stride: int | None = None,
@@ -82,6 +89,8 @@ class TextModule(LightningDataModule):
         self.sources = as_sources(sources)
         self.tokenizer_spec = tokenizer
         self.seq_len = seq_len
+        self.packing = packing
+        self.short_rows = short_rows
         self.batch_size = batch_size
         self.val_batch_size = val_batch_size
         self.val_stride = seq_len if val_stride is None else val_stride
@@ -261,6 +270,12 @@ class TextModule(LightningDataModule):
             "start_id": tokenizer.start_id,
             "token_num_bytes": tokenizer.token_num_bytes if self.store.exact_bytes else None,
         }
+
+    @property
+    def _short_stage(self) -> ShortStage:
+        if self.short_rows is None:
+            return ShortStage()
+        return self.short_rows.stage(seq_len=self.seq_len, batch_size=self.batch_size)
 
     @property
     def _pin_memory(self) -> bool:

@@ -1,8 +1,9 @@
 """Rows of one length from streams of documents, as the batches that modules consume.
 
-A row is a window of one domain's stream: its documents follow one another, cut where the row ends.
-``TrainingRows`` cuts a stream into windows side by side; ``ScoringRows`` lets windows overlap, so
-that every token is predicted exactly once and with enough text before it.
+A row shows spans of one domain's stream. ``SplitRows`` cuts a stream into windows side by side, one
+a row, wherever documents end; ``BestFitRows`` (in ``best_fit_rows``) fits whole documents into a
+row; ``ScoringRows`` lets windows overlap, so that every token is predicted exactly once and with
+enough text before it.
 """
 
 from abc import ABC, abstractmethod
@@ -10,31 +11,33 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from pile_lightning.batch import IGNORE_INDEX, TokenBatch
+from pile_lightning.batch import TokenBatch
+from pile_lightning.data.assemble import assemble
 from pile_lightning.data.store import TokenStream
 
-__all__ = ["Rows", "ScoringRows", "TrainingRows", "Windows", "assemble"]
+__all__ = ["Rows", "ScoringRows", "Spans", "SplitRows", "TrainingRows"]
 
 Ints = npt.NDArray[np.int64]
 
 
-class Windows(NamedTuple):
-    """Which part of which stream each row of a batch shows, each (batch,)."""
+class Spans(NamedTuple):
+    """What a batch shows: which part of which stream stands where, each (spans,), in order."""
 
+    row: Ints
+    """Row of the batch."""
+    place: Ints
+    """Position in the row of the first token."""
     domain: Ints
     """Index of the stream."""
     start: Ints
     """First position of the stream in the row."""
-    scored: Ints
-    """First position whose next token is predicted; the positions before are context."""
     end: Ints
-    """Behind the last position; what is left of the row is padding."""
+    """Behind the last one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,65 +59,94 @@ class Rows(ABC):
         """Number of rows over all domains."""
 
     @abstractmethod
-    def windows(self, rows: Ints) -> Windows:
-        """Return what rows below ``num_rows`` show."""
+    def spans(self, rows: Ints) -> Spans:
+        """Return what rows from 0 to below ``num_rows`` show."""
 
     def batch(self, rows: Ints) -> TokenBatch:
         """Return rows as a batch; a number below 0 is a row that predicts nothing."""
-        missing = rows < 0
-        if missing.any():
-            real = self.windows(rows[~missing])
-            windows = Windows(*(np.zeros(len(rows), np.int64) for _ in Windows._fields))
-            for all_rows, real_rows in zip(windows, real, strict=True):
-                all_rows[~missing] = real_rows
-        else:
-            windows = self.windows(rows)
-        tokens = self._tokens(windows)
+        real = np.flatnonzero(rows >= 0)
+        spans = self.spans(rows[real])
+        if len(real) < len(rows):
+            spans = spans._replace(row=real[spans.row])
+        domain, length = np.zeros_like(rows), np.zeros_like(rows)
+        domain[spans.row] = spans.domain
+        # the last span of a row counts
+        length[spans.row] = spans.place + spans.end - spans.start
+        inner = spans.place > 0
+        tokens = self._tokens(spans, len(rows))
+        exact = self.token_num_bytes is not None
         return assemble(
             tokens,
-            domain=windows.domain,
-            length=windows.end - windows.start,
-            context=windows.scored - windows.start,
+            domain=domain,
+            length=length,
             start_id=self.start_id,
-            num_bytes=self._num_bytes(windows, tokens),
+            context=self._context(rows),
+            joints=(spans.row[inner], spans.place[inner]) if inner.any() else None,
+            token_num_bytes=self.token_num_bytes,
+            num_bytes=None if exact else self._num_bytes(spans, rows, tokens),
         )
 
-    def _tokens(self, windows: Windows) -> Ints:
-        """Return the tokens of the windows and the one behind each (batch, seq_len + 1)."""
-        shape = len(windows.start), self.seq_len + 1
+    def _context(self, rows: Ints) -> Ints | None:
+        """Return how many positions at the start of each row predict nothing."""
+        return None
+
+    def _tokens(self, spans: Spans, num_rows: int) -> npt.NDArray[Any]:
+        """Return the tokens of rows and the one behind each (rows, seq_len + 1)."""
+        dtype = np.dtype(self.streams[0].dtype)
         # behind the last token of a stream stands the start of a document that never comes
-        tokens = np.full(shape, self.start_id, dtype=np.int64)
-        bounds = windows.domain.tolist(), windows.start.tolist(), windows.end.tolist()
-        for row, domain, start, end in zip(tokens, *bounds, strict=True):
-            window = self.streams[domain].read(start, end + 1)
-            row[: len(window)] = window
+        tokens = np.full((num_rows, self.seq_len + 1), self.start_id, dtype)
+        memory = tokens.reshape(-1).view(np.uint8).data
+        first = spans.row * (self.seq_len + 1) + spans.place
+        # with the token behind, which the next span of the row, if there is one, replaces
+        bounds = np.stack([first, first + spans.end - spans.start + 1]) * dtype.itemsize
+        for domain, start, low, high in zip(
+            spans.domain.tolist(), spans.start.tolist(), *bounds.tolist(), strict=True
+        ):
+            self.streams[domain].read_into(memory[low:high], start)
         return tokens
 
-    def _num_bytes(self, windows: Windows, tokens: Ints) -> Ints:
-        if self.token_num_bytes is not None:
-            num_bytes = self.token_num_bytes.take(tokens[:, 1:])
-            context, length = windows.scored - windows.start, windows.end - windows.start
-            if context.any() or (length < self.seq_len).any():
-                position = np.arange(self.seq_len)
-                num_bytes *= (position >= context[:, None]) & (position < length[:, None])
-            total: Ints = num_bytes.sum(axis=1)
-            return total
-        sizes = [
-            _bytes_ending_in(self.streams[domain], scored + 1, end + 1)
-            for domain, _, scored, end in zip(*(part.tolist() for part in windows), strict=True)
-        ]
-        return np.array(sizes, dtype=np.int64)
+    def _num_bytes(self, spans: Spans, rows: Ints, tokens: npt.NDArray[Any]) -> Ints:
+        """Return the bytes of the documents whose last token is predicted in each row."""
+        num_bytes = np.zeros_like(rows)
+        context = self._context(rows)
+        scored = spans.start if context is None else spans.start + context[spans.row]
+        for row, domain, start, end in zip(
+            *(part.tolist() for part in (spans.row, spans.domain, scored, spans.end)), strict=True
+        ):
+            num_bytes[row] += self.streams[domain].bytes_ending_in(start + 1, end + 1)
+        return num_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows(Rows):
-    """Rows side by side: every token in one row, but for a remainder at the end of each domain."""
+    """The rows of an epoch, those of the first domain first."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def rows_by_domain(self) -> Ints:
         """Number of rows of each domain (domains,)."""
-        counts = [max(0, stream.counts.tokens - 1) // self.seq_len for stream in self.streams]
-        return np.array(counts, np.int64)
+
+    @property
+    @abstractmethod
+    def num_dropped(self) -> int:
+        """Tokens that are in no row."""
+
+    @property
+    def num_padding(self) -> int:
+        """Positions of all rows that hold no token."""
+        held = sum(stream.counts.tokens for stream in self.streams) - self.num_dropped
+        return self.num_rows * self.seq_len - held
+
+    @property
+    def fill_by_domain(self) -> npt.NDArray[np.float64]:
+        """Share of the positions that hold a token, for each domain (domains,)."""
+        tokens = np.array([stream.counts.tokens for stream in self.streams])
+        rows = self.rows_by_domain
+        return np.where(rows > 0, np.minimum(1.0, tokens / np.maximum(1, rows * self.seq_len)), 1)
+
+    def tokens_of(self, rows: npt.NDArray[Any]) -> Ints:
+        """Return about how many tokens some rows of each domain hold (domains,)."""
+        return np.rint(rows * self.seq_len * self.fill_by_domain).astype(np.int64)
 
     @cached_property
     def _first_rows(self) -> Ints:
@@ -126,16 +158,39 @@ class TrainingRows(Rows):
         """Number of rows of an epoch."""
         return int(self._first_rows[-1])
 
+    def domain_of(self, rows: Ints) -> Ints:
+        """Return the domain of each row."""
+        return np.asarray(np.searchsorted(self._first_rows, rows, side="right") - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRows(TrainingRows):
+    """Rows side by side: every token in one row, but for a remainder at the end of each domain."""
+
+    @cached_property
+    def rows_by_domain(self) -> Ints:
+        """Number of rows of each domain (domains,)."""
+        counts = [max(0, stream.counts.tokens - 1) // self.seq_len for stream in self.streams]
+        return np.array(counts, np.int64)
+
     @property
     def num_dropped(self) -> int:
         """Tokens at the ends of domains that fill no row."""
         return sum(stream.counts.tokens for stream in self.streams) - self.num_rows * self.seq_len
 
-    def windows(self, rows: Ints) -> Windows:
-        """Return what rows show."""
-        domain = np.searchsorted(self._first_rows, rows, side="right") - 1
+    def spans(self, rows: Ints) -> Spans:
+        """Return what rows show: one window each."""
+        domain = self.domain_of(rows)
         start = (rows - self._first_rows[domain]) * self.seq_len
-        return Windows(domain, start, start, start + self.seq_len)
+        return Spans(np.arange(len(rows)), np.zeros_like(rows), domain, start, start + self.seq_len)
+
+
+class _Windows(NamedTuple):
+    domain: Ints
+    start: Ints
+    scored: Ints
+    """First position whose next token is predicted; the positions before are context."""
+    end: Ints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +211,13 @@ class ScoringRows(Rows):
         return len(self._windows.start)
 
     @cached_property
-    def _windows(self) -> Windows:
+    def _windows(self) -> _Windows:
         parts = [
             (domain, *window)
             for domain, stream in enumerate(self.streams)
             for window in self._windows_of(stream)
         ]
-        return Windows(*np.array(parts, dtype=np.int64).reshape(-1, 4).T)
+        return _Windows(*np.array(parts, dtype=np.int64).reshape(-1, 4).T)
 
     def _windows_of(self, stream: TokenStream) -> list[tuple[int, int, int]]:
         starts = [0, *stream.ends.tolist()]
@@ -175,61 +230,12 @@ class ScoringRows(Rows):
             scored = end
         return windows
 
-    def windows(self, rows: Ints) -> Windows:
-        """Return what rows show."""
-        return Windows(*(part[rows] for part in self._windows))
+    def spans(self, rows: Ints) -> Spans:
+        """Return what rows show: one window each."""
+        domain, start, _, end = (part[rows] for part in self._windows)
+        return Spans(np.arange(len(rows)), np.zeros_like(rows), domain, start, end)
 
-
-def assemble(
-    tokens: Ints,
-    *,
-    domain: Ints,
-    length: Ints,
-    context: Ints,
-    start_id: int,
-    num_bytes: Ints,
-) -> TokenBatch:
-    """Make a batch of rows of tokens and the one behind each (batch, seq + 1).
-
-    Args:
-        tokens: What the rows show; whatever stands behind their length is padding.
-        domain: Of each row (batch,).
-        length: Positions of each row that are no padding (batch,).
-        context: Positions at the start of each row that predict nothing (batch,).
-        start_id: The token that opens a document.
-        num_bytes: UTF-8 bytes behind the predicted tokens of each row (batch,).
-    """
-    input_ids, labels = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-    opens = input_ids == start_id
-    if (length < labels.shape[1]).any() or context.any():
-        position = np.arange(labels.shape[1])
-        padding = position >= length[:, None]
-        labels[padding | (position < context[:, None])] = IGNORE_INDEX
-        input_ids[padding] = start_id
-        opens = np.where(padding, position == length[:, None], opens)
-    document_ids, position_ids = _documents(opens)
-    return TokenBatch(
-        input_ids=torch.from_numpy(input_ids),
-        labels=torch.from_numpy(labels),
-        position_ids=torch.from_numpy(position_ids),
-        document_ids=torch.from_numpy(document_ids),
-        domain=torch.from_numpy(domain),
-        num_bytes=torch.from_numpy(num_bytes),
-    )
-
-
-def _documents(opens: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """Return document and position ids (batch, seq), given where documents open."""
-    seq = opens.shape[1]
-    opens[:, 0] = True  # the first document is number 0, whether it opens here or went on
-    # by document, not by position: sums over positions took four times as long
-    first = np.flatnonzero(opens)
-    length = np.diff(first, append=opens.size)
-    number = np.arange(len(first)) - np.searchsorted(first, first // seq * seq)
-    position = np.arange(opens.size) - np.repeat(first, length)
-    return np.repeat(number, length).reshape(opens.shape), position.reshape(opens.shape)
-
-
-def _bytes_ending_in(stream: TokenStream, first: int, behind: int) -> int:
-    """Return the bytes of the documents whose last token is from ``first`` to before ``behind``."""
-    return stream.bytes_ending_in(first, behind)
+    def _context(self, rows: Ints) -> Ints:
+        windows = self._windows
+        context = windows.scored - windows.start
+        return np.where(rows < 0, 0, context[rows])

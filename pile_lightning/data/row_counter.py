@@ -39,7 +39,7 @@ class RowCounter:
             self._position, self._counts = begun, epochs * self.rows.rows_by_domain
         while self._position < num_rows:
             end = min(num_rows, self._position + _ROWS_AT_ONCE)
-            domain = self.rows.windows(self.order(np.arange(self._position, end))).domain
+            domain = self.rows.domain_of(self.order(np.arange(self._position, end)))
             self._counts = self._counts + np.bincount(domain, minlength=len(self._counts))
             self._position = end
         return self._counts.copy()

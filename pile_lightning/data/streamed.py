@@ -10,7 +10,9 @@ import numpy.typing as npt
 import torch
 
 from pile_lightning.data.checks import share
-from pile_lightning.data.lanes import Cursor, Deal, Encode, Lane, LaneSource, source_seed
+from pile_lightning.data.deal import Deal, source_seed
+from pile_lightning.data.lane_rows import BestFitLane, SplitLane
+from pile_lightning.data.lanes import Cursor, Encode, Lane, LaneSource
 from pile_lightning.data.mixing import MixtureConfig
 from pile_lightning.data.mixture import Mixture
 from pile_lightning.data.module import TextModule
@@ -31,13 +33,14 @@ class StreamedText(TextModule):
 
     A lane reads its share of the source once, and then again in another order: its epochs are its
     own, so that lanes with less text begin the next one sooner. Weights are those of sources, whose
-    text is not told apart by the domains of its records in training.
+    text is not told apart by the domains of its records in training; they are shares of rows, those
+    with padding like others.
 
     Args:
         sources: As in ``TextData``.
         num_lanes: Readers of each source; a multiple of ``batch_size``. Their number is part of the
             order: it stays when devices, workers or ``batch_size`` change.
-        window_bytes: Text that a lane reads ahead, encodes and shuffles as one.
+        window_bytes: Text that a lane reads ahead, encodes, shuffles and packs as one.
         shuffle: Whether shards and windows are shuffled.
         once: Stop after one epoch; the last rows of the lanes may be shorter, so no token is lost.
         val_bytes: Held-out text to score on, from the beginning of the sources.
@@ -98,6 +101,7 @@ class StreamedText(TextModule):
         self.val_bytes = val_bytes
         self._lane_cursors = Cursors(num_lanes=num_lanes, num_domains=len(self._sources))
         self._loaded_cursors: npt.NDArray[np.int64] | None = None
+        self._loader: StreamLoader | None = None
         self._first_row = 0
         self._micro_batch_rows = self.batch_size
 
@@ -142,21 +146,25 @@ class StreamedText(TextModule):
         part = share(trainer, "batch_size", self.batch_size, accumulated=True)
         self._micro_batch_rows = part.num_rows * part.num_ranks
         tokenizer = self.tokenizer
+        kind: Callable[..., Lane[Any]] = SplitLane
+        if self.packing == "best_fit":
+            kind = partial(BestFitLane, seq_len=self.seq_len)
         batches = StreamBatches(
-            open_lane=partial(_open_lane, self._lanes(), tokenizer.encode_batch),
+            open_lane=partial(_open_lane, kind, self._lanes(), tokenizer.encode_batch),
             mixture=self.mixture,
             num_lanes=self.num_lanes,
             seq_len=self.seq_len,
             start_id=tokenizer.start_id,
             token_num_bytes=tokenizer.token_num_bytes,
             share=part,
+            stage=self._short_stage,
         )
         any_alive: Callable[[bool], bool] | None = None
         if self.once and trainer is not None:
             any_alive = partial(trainer.strategy.reduce_boolean_decision, all=False)
         elif self.once:
             any_alive = bool
-        return StreamLoader(
+        self._loader = StreamLoader(
             batches,
             start=self._start,
             cursors=self._lane_cursors,
@@ -165,6 +173,14 @@ class StreamedText(TextModule):
             any_alive=any_alive,
             on_end=self._stop,
         )
+        return self._loader
+
+    @property
+    def padding(self) -> float:
+        """Share of the positions that this process was given so far that hold no token."""
+        if self._loader is None or not self._loader.num_positions:
+            return 0.0
+        return 1 - self._loader.num_tokens / self._loader.num_positions
 
     def _preparation(self) -> Preparation:
         return replace(super()._preparation(), train=False, held_out_bytes=self.val_bytes)
@@ -180,6 +196,7 @@ class StreamedText(TextModule):
             "tokenizer": self.tokenizer.fingerprint(),
             "held_out_below": self.store.held_out_below,
             "seq_len": self.seq_len,
+            "packing": self.packing,
             "seed": self.seed,
             "num_lanes": self.num_lanes,
             "window_bytes": self.window_bytes,
@@ -247,6 +264,11 @@ class StreamedText(TextModule):
 
 
 def _open_lane(
-    sources: Sequence[LaneSource], encode: Encode, domain: int, lane: int, cursor: Cursor
-) -> Lane:
-    return Lane(sources[domain], lane=lane, encode=encode, cursor=cursor)
+    kind: Callable[..., Lane[Any]],
+    sources: Sequence[LaneSource],
+    encode: Encode,
+    domain: int,
+    lane: int,
+    cursor: Cursor,
+) -> Lane[Any]:
+    return kind(sources[domain], lane=lane, encode=encode, cursor=cursor)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from math import gcd
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
+from pile_lightning.data.assemble import assemble
 from pile_lightning.data.lanes import Cursor, Lane, Row
-from pile_lightning.data.loader import Share, without_tokenizer_threads
+from pile_lightning.data.loader import without_tokenizer_threads
 from pile_lightning.data.mixture import Mixture
-from pile_lightning.data.packing import assemble
+from pile_lightning.data.share import Share
+from pile_lightning.data.short_rows import ShortStage
 
 __all__ = ["Cursors", "StreamBatches", "StreamLoader"]
 
@@ -37,15 +39,15 @@ class _Piece(NamedTuple):
     lanes: Ints
     domains: Ints
     cursors: Ints
-    alive: bool
-    """Whether any row holds text."""
+    num_tokens: int
+    """Positions that hold text."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamBatches(IterableDataset[_Piece]):
     """One rank's rows of every batch; of W loader workers each yields a W-th of them."""
 
-    open_lane: Callable[[int, int, Cursor], Lane]
+    open_lane: Callable[[int, int, Cursor], Lane[Any]]
     """Opens lane (domain, lane) at a cursor."""
     mixture: Mixture
     """Which domain each row of the stream is of."""
@@ -57,6 +59,8 @@ class StreamBatches(IterableDataset[_Piece]):
     share: Share
     first_row: int = 0
     """Row of the stream that the first batch of all ranks begins with."""
+    stage: ShortStage = ShortStage()
+    """Which batches have rows that are cut into short ones."""
     cursors: Ints | None = None
     """Where the lanes are before it (lanes, domains, 5); None: at their beginnings."""
 
@@ -67,38 +71,44 @@ class StreamBatches(IterableDataset[_Piece]):
             worker * self.share.num_rows // num_workers,
             (worker + 1) * self.share.num_rows // num_workers,
         )
-        lanes: dict[tuple[int, int], Lane] = {}
+        lanes: dict[tuple[int, int], Lane[Any]] = {}
         for block in count():
             numbers = block * _BATCHES_AT_ONCE + np.arange(_BATCHES_AT_ONCE)
             rows = self.first_row + self.share.positions(numbers)[:, mine]
             domains = self.mixture.at(rows.ravel())[0].reshape(rows.shape)
-            for lane, domain in zip(rows % self.num_lanes, domains, strict=True):
-                yield self._piece(lanes, lane, domain)
+            is_short = self.stage.is_short(numbers, start=self.first_row, share=self.share)
+            for lane, domain, short in zip(rows % self.num_lanes, domains, is_short, strict=True):
+                yield self._piece(lanes, lane, domain, self.stage.num_parts if short else 1)
 
-    def _piece(self, lanes: dict[tuple[int, int], Lane], lane: Ints, domain: Ints) -> _Piece:
-        tokens = np.full((len(lane), self.seq_len + 1), self.start_id, np.int64)
+    def _piece(
+        self, lanes: dict[tuple[int, int], Lane[Any]], lane: Ints, domain: Ints, num_parts: int
+    ) -> _Piece:
+        # the parts of a row follow one another, as in their lane
+        lane, domain = np.repeat(lane, num_parts), np.repeat(domain, num_parts)
+        seq_len = self.seq_len // num_parts
+        tokens = np.full((len(lane), seq_len + 1), self.start_id, np.int64)
         length, num_bytes = np.zeros_like(lane), np.zeros_like(lane)
         cursors = np.empty((len(lane), len(Cursor._fields)), np.int64)
+        joints: list[tuple[int, int]] = []
         for i, key in enumerate(zip(domain.tolist(), lane.tolist(), strict=True)):
             if key not in lanes:
                 lanes[key] = self.open_lane(*key, self._cursor(*key))
-            row: Row | None = lanes[key].next_row(self.seq_len)
+            row: Row | None = lanes[key].next_row(seq_len)
             if row is not None:
                 length[i], num_bytes[i] = len(row.tokens) - 1, row.num_bytes
                 tokens[i, : len(row.tokens)] = row.tokens
+                joints += [(i, place) for place in row.joints]
             cursors[i] = lanes[key].cursor
-        if self.token_num_bytes is not None:
-            real = np.arange(self.seq_len) < length[:, None]
-            num_bytes = (self.token_num_bytes.take(tokens[:, 1:]) * real).sum(axis=1)
         batch = assemble(
             tokens,
             domain=domain,
             length=length,
-            context=np.zeros_like(length),
             start_id=self.start_id,
+            joints=tuple(np.array(joints).T) if joints else None,
+            token_num_bytes=self.token_num_bytes,
             num_bytes=num_bytes,
         )
-        return _Piece(batch, lane, domain, cursors, bool(length.any()))
+        return _Piece(batch, lane, domain, cursors, int(length.sum()))
 
     def _cursor(self, domain: int, lane: int) -> Cursor:
         return Cursor() if self.cursors is None else Cursor(*self.cursors[lane, domain].tolist())
@@ -169,6 +179,8 @@ class StreamLoader:
         self.batches, self.start, self.cursors = batches, start, cursors
         self.num_workers = num_workers and gcd(num_workers, batches.share.num_rows)
         self.pin_memory = pin_memory
+        self.num_tokens = self.num_positions = 0
+        """Positions handed out in this pass, those that hold text and all."""
         self.any_alive, self.on_end = any_alive, on_end
 
     def __iter__(self) -> Iterator[TokenBatch]:
@@ -176,13 +188,16 @@ class StreamLoader:
         self.cursors.restart(cursors)
         batches = replace(self.batches, first_row=first_row, cursors=cursors)
         pieces = self._pieces(batches)
+        self.num_tokens = self.num_positions = 0
         per_batch = max(1, self.num_workers)
         while True:
             group = [next(pieces) for _ in range(per_batch)]
-            if self.any_alive and not self.any_alive(any(piece.alive for piece in group)):
+            if self.any_alive and not self.any_alive(any(piece.num_tokens for piece in group)):
                 self.on_end()
                 return
             self.cursors.hand_out(group)
+            self.num_tokens += sum(piece.num_tokens for piece in group)
+            self.num_positions += sum(piece.batch["input_ids"].numel() for piece in group)
             yield _join([piece.batch for piece in group])
 
     def _pieces(self, batches: StreamBatches) -> Iterator[_Piece]:

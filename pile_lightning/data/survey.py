@@ -51,6 +51,8 @@ class Survey:
     """Tokens at the ends of domains that fill no row; None for a stream, which goes on."""
     read: StreamCounts | None
     """How much of a stream was read for this; None where everything is known."""
+    padding: float | None = None
+    """Share of the rows' positions that hold no token, where documents are kept whole."""
 
     @property
     def train(self) -> StreamCounts:
@@ -103,6 +105,7 @@ def _of_store(data: TextData) -> Survey:
         skipped=store.manifest["skipped"],
         num_dropped=data.training_rows.num_dropped,
         read=None,
+        padding=data.padding if data.packing == "best_fit" else None,
     )
 
 

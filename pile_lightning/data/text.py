@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pile_lightning.data.best_fit_rows import BestFitRows
 from pile_lightning.data.checks import share
 from pile_lightning.data.loader import Batches, BatchLoader
 from pile_lightning.data.mixing import MixtureConfig
 from pile_lightning.data.mixture import MixedOrder, Mixture
 from pile_lightning.data.module import TextModule
 from pile_lightning.data.order import RowOrder
-from pile_lightning.data.packing import TrainingRows
+from pile_lightning.data.packing import SplitRows, TrainingRows
+from pile_lightning.data.packs import make_pack, open_pack
 from pile_lightning.data.row_counter import RowCounter
+from pile_lightning.data.short_rows import ShortRows
+from pile_lightning.data.store import TokenStore
 
 __all__ = ["TextData"]
 
@@ -46,6 +50,12 @@ class TextData(TextModule):
         (torch.Size([8, 16]), 257)
     """
 
+    def prepare_data(self) -> None:
+        """Split, train the tokenizer, tokenize, store and pack, unless that is done."""
+        super().prepare_data()
+        if self.packing == "best_fit":
+            make_pack(TokenStore(self.store_path), seq_len=self.seq_len)
+
     def setup(self, stage: str) -> None:
         """Open the store, and refuse settings that do not fit it or the trainer."""
         super().setup(stage)
@@ -60,7 +70,10 @@ class TextData(TextModule):
     @cached_property
     def training_rows(self) -> TrainingRows:
         """The rows of an epoch."""
-        return TrainingRows(streams=self.store.streams("train"), **self._row_settings)
+        settings = {"streams": self.store.streams("train"), **self._row_settings}
+        if self.packing == "best_fit":
+            return BestFitRows(pack=open_pack(self.store, seq_len=self.seq_len), **settings)
+        return SplitRows(**settings)
 
     @cached_property
     def mixture(self) -> Mixture | None:
@@ -69,10 +82,12 @@ class TextData(TextModule):
         if self.mixture_config is None and not any(weights.values()):
             return None
         rows = dict(zip(self.domains, self.training_rows.rows_by_domain, strict=True))
+        fill = dict(zip(self.domains, self.training_rows.fill_by_domain, strict=True))
         return (self.mixture_config or MixtureConfig()).build(
             rows,
             tokens_per_row=self.seq_len,
             source_weights=weights,
+            fill=fill,
         )
 
     def train_dataloader(self) -> BatchLoader:
@@ -83,6 +98,8 @@ class TextData(TextModule):
             rows=self.training_rows,
             order=self._order(),
             share=share(self.trainer, "batch_size", self.batch_size, accumulated=True),
+            short_rows=self._short_rows(),
+            stage=self._short_stage,
         )
         return BatchLoader(
             batches,
@@ -91,6 +108,12 @@ class TextData(TextModule):
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
         )
+
+    @property
+    def padding(self) -> float:
+        """Share of the positions of an epoch that hold no token."""
+        rows = self.training_rows
+        return rows.num_padding / (rows.num_rows * rows.seq_len)
 
     def rows_of_domains(self, num_rows: int) -> npt.NDArray[np.int64]:
         """Count the rows of each domain among the first ``num_rows`` of training (domains,)."""
@@ -106,8 +129,10 @@ class TextData(TextModule):
         """
         counts = self.rows_of_domains(self._cursor.rows if num_rows is None else num_rows)
         epochs = counts / np.maximum(1, self.training_rows.rows_by_domain)
-        tokens = (counts * self.seq_len).tolist()
-        return dict(zip(self.domains, zip(tokens, epochs.tolist(), strict=True), strict=True))
+        tokens = self.training_rows.tokens_of(counts)
+        return dict(
+            zip(self.domains, zip(tokens.tolist(), epochs.tolist(), strict=True), strict=True)
+        )
 
     def mixture_weights(self) -> dict[str, float] | None:
         """Return the shares that training starts with; None where nothing is said about them."""
@@ -121,6 +146,7 @@ class TextData(TextModule):
             "domains": list(self.domains),
             **self.store.fingerprint,
             "seq_len": self.seq_len,
+            "packing": self.packing,
             "seed": self.seed,
         }
         if self.mixture is not None:
@@ -137,6 +163,13 @@ class TextData(TextModule):
             return RowOrder(num_rows=rows.num_rows, seed=self.seed).row_at
         by_domain = tuple(rows.rows_by_domain.tolist())
         return MixedOrder(mixture=self.mixture, num_rows=by_domain, seed=self.seed).row_at
+
+    def _short_rows(self) -> ShortRows | None:
+        whole = self.training_rows
+        if self.short_rows is None or not isinstance(whole, SplitRows):
+            return None
+        settings = self._row_settings | {"seq_len": self.short_rows.seq_len}
+        return ShortRows(streams=whole.streams, whole=whole, **settings)
 
     def _check_length(self, mixture: Mixture, max_steps: int) -> None:
         """Raise a ValueError where the domains are used up before training ends."""

@@ -73,20 +73,23 @@ class TokenStream:
         return sum((segment.counts for segment in self.segments), StreamCounts())
 
     def read(self, start: int, end: int) -> npt.NDArray[Any]:
-        """Return the tokens from place ``start`` to before ``end`` of the stream, read-only."""
-        starts = self._starts
-        end = min(end, starts[-1])
+        """Return the tokens from place ``start`` to before ``end`` of the stream, in an array."""
+        data = np.empty(max(0, min(end, self._starts[-1]) - start), self._dtype)
+        self.read_into(data.view(np.uint8).data, start)
+        return data
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill a buffer of bytes with the tokens from ``start`` on; behind the last it stays."""
+        starts, itemsize = self._starts, self._dtype.itemsize
         number = bisect_right(starts, start) - 1
-        if end <= start:
-            return np.empty(0, self.dtype)
-        if end <= starts[number + 1]:
-            return self._read(number, start - starts[number], end - start)
-        read = []
-        while start < end:
-            behind = min(end, starts[number + 1])
-            read.append(self._read(number, start - starts[number], behind - start))
-            start, number = behind, number + 1
-        return np.concatenate(read)
+        while len(buffer) and number < len(self.segments):
+            segment = self.segments[number]
+            path = f"{self.folder}/{segment.part}.tokens"
+            size = min(len(buffer), (starts[number + 1] - start) * itemsize)
+            place = (segment.first_token + start - starts[number]) * itemsize
+            buffer[:size] = _read_file(path, size, place)
+            number, buffer = number + 1, buffer[size:]
+            start = starts[number]
 
     def documents(self) -> Iterator[npt.NDArray[Any]]:
         """Yield the tokens of each document, without its start token."""
@@ -98,11 +101,12 @@ class TokenStream:
     @cached_property
     def ends(self) -> npt.NDArray[np.int64]:
         """Where each document ends in the stream (documents,)."""
-        ends = [
-            start + self._documents(segment, 0)
-            for start, segment in zip(self._starts, self.segments, strict=False)
-        ]
-        return np.concatenate([np.empty(0, DOCUMENT_DTYPE), *ends])
+        return np.concatenate([np.empty(0, DOCUMENT_DTYPE), *self.ends_by_segment()])
+
+    def ends_by_segment(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield where each document of a segment ends in the stream (documents,)."""
+        for start, segment in zip(self._starts, self.segments, strict=False):
+            yield start + self._documents(segment, 0)
 
     @cached_property
     def num_bytes(self) -> npt.NDArray[np.int64]:
@@ -133,29 +137,25 @@ class TokenStream:
     def _dtype(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)
 
-    def _read(self, number: int, start: int, count: int) -> npt.NDArray[Any]:
-        segment = self.segments[number]
-        path = f"{self.folder}/{segment.part}.tokens"
-        return _read_file(path, self._dtype, segment.first_token + start, count)
-
     def _documents(self, segment: Segment, column: int) -> npt.NDArray[np.int64]:
         path = f"{self.folder}/{segment.part}.documents"
         first = column * segment.part_documents + segment.first_document
-        return _read_file(path, DOCUMENT_DTYPE, first, segment.counts.documents)
+        itemsize = DOCUMENT_DTYPE.itemsize
+        data = _read_file(path, segment.counts.documents * itemsize, first * itemsize)
+        return np.frombuffer(data, DOCUMENT_DTYPE)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("folder", "dtype", "segments")}
 
 
-def _read_file(path: str, dtype: np.dtype[Any], first: int, count: int) -> npt.NDArray[Any]:
-    size, place = count * dtype.itemsize, first * dtype.itemsize
+def _read_file(path: str, size: int, place: int) -> bytes:
     for _ in range(2):
         try:
             data = _open_file(path).read(size, place)
         except FileNotFoundError:
             break
         if len(data) == size:
-            return np.frombuffer(data, dtype)
+            return data
         _open_file.cache_clear()  # it may have been made again since it was opened
     raise RuntimeError(
         f"the prepared data have lost {path}; call prepare_data() (a Trainer does when it starts), "

@@ -8,6 +8,7 @@ from matplotlib.image import imread
 
 from pile_lightning.cli import inspection
 from pile_lightning.data import FileSource, MixtureConfig, StageConfig, TextData
+from pile_lightning.data.survey import Survey
 
 MIXED = """
 data:
@@ -178,3 +179,11 @@ def test_a_mistake_gives_one_clear_message(inspect, arguments, message):
     assert message in said
     assert len([line for line in said.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in said
+
+
+def test_rows_of_whole_documents_lose_nothing_and_are_padded() -> None:
+    found = Survey(domains={}, skipped={}, num_dropped=0, read=None, padding=0.0065)
+    assert (
+        inspection.loss_lines(found)[0]
+        == "Padding: 0.65 % of the rows, which hold whole documents."
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from pile_lightning.cli.show_rows import show_row
 from pile_lightning.data import ByteTokenizer
-from pile_lightning.data.packing import assemble
+from pile_lightning.data.assemble import assemble
 
 CODEC = ByteTokenizer()
 START = CODEC.start_id

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pile_lightning.batch import IGNORE_INDEX
-from pile_lightning.data import TextData
+from pile_lightning.data import ShortRowsConfig, TextData
 
 MakeData = Callable[..., TextData]
 
@@ -33,13 +33,28 @@ def on_rank(data: TextData, rank: int, num_ranks: int, accumulated: int = 1) -> 
     return data
 
 
+# short in half of the steps that are looked at
+SHORT = ShortRowsConfig(seq_len=4, until_tokens=50 * 8 * 16)
+PACKINGS: dict[str, dict[str, Any]] = {
+    "split": {},
+    "best_fit": {"packing": "best_fit"},
+    "short": {"short_rows": SHORT},
+}
+
+
 def global_rows(
-    make_data: MakeData, num_steps: int, num_ranks: int, accumulated: int, num_workers: int
+    make_data: MakeData,
+    num_steps: int,
+    num_ranks: int,
+    accumulated: int,
+    num_workers: int,
+    **settings: Any,
 ) -> list[torch.Tensor]:
     """Return the rows of each optimizer step, over all ranks and accumulated batches."""
     ranks = []
     for rank in range(num_ranks):
-        data = on_rank(make_data(num_workers=num_workers), rank, num_ranks, accumulated)
+        data = make_data(num_workers=num_workers, **settings)
+        data = on_rank(data, rank, num_ranks, accumulated)
         ranks.append(iter(data.train_dataloader()))
     steps = []
     for _ in range(num_steps):
@@ -54,17 +69,19 @@ def global_rows(
     ("num_ranks", "accumulated", "num_workers"),
     [(1, 1, 1), (1, 1, 3), (1, 4, 0), (2, 1, 0), (2, 1, 2), (2, 2, 0), (4, 1, 0), (4, 2, 0)],
 )
+@pytest.mark.parametrize("packing", PACKINGS)
 def test_every_world_sees_the_same_rows(
-    make_data: MakeData, num_ranks: int, accumulated: int, num_workers: int
+    make_data: MakeData, packing: str, num_ranks: int, accumulated: int, num_workers: int
 ) -> None:
-    settings = {"num_ranks": num_ranks, "accumulated": accumulated, "num_workers": num_workers}
-    one = global_rows(make_data, 100, num_ranks=1, accumulated=1, num_workers=0)
-    many = global_rows(make_data, 100, **settings)
+    own = PACKINGS[packing]
+    one = global_rows(make_data, 100, num_ranks=1, accumulated=1, num_workers=0, **own)
+    many = global_rows(make_data, 100, num_ranks, accumulated, num_workers, **own)
     assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
 
 
-def test_two_epochs_hold_every_row_twice(make_data: MakeData) -> None:
-    data = make_data(batch_size=7)
+@pytest.mark.parametrize("packing", ["split", "best_fit"])
+def test_two_epochs_hold_every_row_twice(make_data: MakeData, packing: str) -> None:
+    data = make_data(batch_size=7, packing=packing)
     num_rows = data.training_rows.num_rows
     seen: dict[tuple[int, ...], int] = {}
     loader = iter(data.train_dataloader())

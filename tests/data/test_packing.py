@@ -1,8 +1,6 @@
 """Rows: every token where it belongs, once, with its document, position and bytes."""
 
-import tempfile
-from itertools import count, pairwise
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,45 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pile_lightning.batch import IGNORE_INDEX
-from pile_lightning.data.packing import Rows, ScoringRows, TrainingRows
-from pile_lightning.data.token_stream import (
-    DOCUMENT_DTYPE,
-    Segment,
-    StreamCounts,
-    TokenStream,
-)
+from pile_lightning.data.packing import Rows, ScoringRows, SplitRows
+from tests.data.streams import BYTES, START, Documents, all_tokens, stream
 
-START = 0
-BYTES = np.array([0, *range(1, 40)])
-
-Documents = list[list[int]]
 documents = st.lists(st.lists(st.integers(1, 39), min_size=1, max_size=40), max_size=8)
-
-
-FOLDER = tempfile.TemporaryDirectory()
-NUMBERS = count()
-
-
-def stream(texts: Documents) -> TokenStream:
-    """Write documents as the parts of a stream, three to a part."""
-    folder, segments = Path(FOLDER.name), []
-    for first in range(0, len(texts), 3):
-        part = texts[first : first + 3]
-        name = f"part{next(NUMBERS)}"
-        tokens = np.array([token for text in part for token in [START, *text]], dtype="<u2")
-        ends = np.cumsum([len(text) + 1 for text in part])
-        sizes = [BYTES[text].sum() for text in part]
-        (folder / f"{name}.tokens").write_bytes(tokens.tobytes())
-        (folder / f"{name}.documents").write_bytes(
-            np.concatenate([ends, sizes]).astype(DOCUMENT_DTYPE).tobytes()
-        )
-        counts = StreamCounts(documents=len(part), tokens=len(tokens), num_bytes=sum(sizes))
-        segments.append(Segment(name, len(part), 0, 0, counts))
-    return TokenStream(folder=folder, dtype="<u2", segments=segments)
-
-
-def all_tokens(stream: TokenStream) -> np.ndarray:
-    return stream.read(0, stream.counts.tokens)
 
 
 def all_rows(rows: Rows) -> dict[str, np.ndarray]:
@@ -77,7 +40,7 @@ def test_training_rows_hold_every_token_once_but_the_remainder(
     domains: list[Documents], seq_len: int, exact: bool
 ) -> None:
     streams = [stream(texts) for texts in domains]
-    rows = TrainingRows(
+    rows = SplitRows(
         streams=streams, seq_len=seq_len, start_id=START, token_num_bytes=BYTES if exact else None
     )
     batch = all_rows(rows)
@@ -164,9 +127,7 @@ def test_a_long_document_is_scored_with_the_stride() -> None:
 
 
 def test_missing_rows_predict_nothing() -> None:
-    rows = TrainingRows(
-        streams=[stream([[5] * 30])], seq_len=4, start_id=START, token_num_bytes=BYTES
-    )
+    rows = SplitRows(streams=[stream([[5] * 30])], seq_len=4, start_id=START, token_num_bytes=BYTES)
     batch = rows.batch(np.array([2, -1, 0]))
     assert (batch["labels"][1] == IGNORE_INDEX).all()
     assert batch["num_bytes"].tolist() == [20, 0, 20]

@@ -11,7 +11,14 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from pile_lightning.batch import TokenBatch
-from pile_lightning.data import MixtureConfig, StageConfig, StreamedText, TextData, TextModule
+from pile_lightning.data import (
+    MixtureConfig,
+    ShortRowsConfig,
+    StageConfig,
+    StreamedText,
+    TextData,
+    TextModule,
+)
 from tests.data.conftest import maker
 
 MakeData = Callable[..., TextModule]
@@ -23,11 +30,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:F
 STAGED = MixtureConfig(
     weights={"prose": 3, "code": 1}, stages=[StageConfig(from_tokens=300, weights={"code": 1})]
 )
+# until the seventh step of four rows of 16
+SHORT = ShortRowsConfig(seq_len=4, until_tokens=390)
+STREAMED = {"num_lanes": 16, "window_bytes": 300}
+# each way of packing in both paths
 KINDS = {
     "prepared": (TextData, {}),
-    "mixed": (TextData, {"mixture": STAGED}),
-    "streamed": (StreamedText, {"num_lanes": 16, "window_bytes": 300}),
-    "streamed-mixed": (StreamedText, {"num_lanes": 16, "window_bytes": 300, "mixture": STAGED}),
+    "mixed": (TextData, {"mixture": STAGED, "packing": "best_fit"}),
+    "short": (TextData, {"short_rows": SHORT}),
+    "streamed": (StreamedText, STREAMED),
+    "streamed-mixed": (StreamedText, STREAMED | {"mixture": STAGED, "packing": "best_fit"}),
+    "streamed-short": (StreamedText, STREAMED | {"short_rows": SHORT}),
 }
 
 
@@ -45,11 +58,13 @@ class Toy(LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.steps: list[list[Any]] = []
         self.pending: list[Any] = []
+        self.batches = 0
         self.fail_at: int | None = None
         self.validated_at: list[int] = []
 
     def training_step(self, batch: TokenBatch) -> Tensor:
-        if self.fail_at == self.global_step and len(self.pending) == 3:
+        self.batches += 1
+        if self.fail_at == self.global_step and self.batches == 4:
             raise RuntimeError("stopped in the middle")
         self.pending += [tuple(row) for row in batch["input_ids"].tolist()]
         return self.weight * 1.0
@@ -57,7 +72,7 @@ class Toy(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         self.steps.append(sorted(self.pending))
-        self.pending = []
+        self.pending, self.batches = [], 0
 
     def validation_step(self, batch: TokenBatch) -> None:
         assert not self.pending, "validation inside an optimizer step"

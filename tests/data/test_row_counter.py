@@ -72,7 +72,7 @@ def counted(folder: Path, cache: Path) -> tuple[RowCounter, np.ndarray[Any, Any]
     """A counter and the domain of each row that it counts."""
     data: TextData = maker(TextData, folder, cache)()
     rows, order = data.training_rows, data._order()
-    domains = rows.windows(order(np.arange(3000))).domain
+    domains = rows.domain_of(order(np.arange(3000)))
     return RowCounter(rows=rows, order=order), domains
 
 

@@ -1,7 +1,7 @@
 """The stream: the same rows whoever reads them, every token once, and on from anywhere."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from unittest.mock import patch
@@ -11,78 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pile_lightning.data import ByteTokenizer, Document, Skipped, Source
-from pile_lightning.data.lanes import Cursor, Deal, Lane, LaneSource
-from pile_lightning.data.loader import Share
-from pile_lightning.data.mixture import Mixture, MixtureStage
-from pile_lightning.data.sources import Shard
-from pile_lightning.data.split import content_hash, is_held_out
-from pile_lightning.data.streaming import Cursors, StreamBatches, StreamLoader
+from pile_lightning.data.deal import Deal
+from pile_lightning.data.lane_rows import BestFitLane
+from pile_lightning.data.lanes import Cursor
+from pile_lightning.data.share import Share
+from pile_lightning.data.short_rows import ShortStage
+from pile_lightning.data.streaming import Cursors, StreamLoader
+from tests.data.lane_streams import BYTES, Numbered, stream, texts
 
-BYTES = ByteTokenizer()
-HELD_OUT = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbered(Source):
-    """Shards of documents of unlike length, some of which are none."""
-
-    sizes: tuple[int, ...]
-    """Records of each shard."""
-
-    def documents(self):
-        for shard in self.shards():
-            yield from self.read(shard)
-
-    def fingerprint(self):
-        return repr(self.sizes)
-
-    def shards(self):
-        return [
-            Shard(name=str(number), num_bytes=10 * size, identity="")
-            for number, size in enumerate(self.sizes)
-        ]
-
-    def read(self, shard, start=0):
-        for record in range(start, self.sizes[int(shard.name)]):
-            name = f"{self.name}/{shard.name}:{record}"
-            if record % 7 == 3:
-                yield Skipped("broken", name)
-            else:
-                yield Document(f"{name} " + "x" * (record * 5 % 23), name)
-
-
-def texts(*sources):
-    """What is trained on in an epoch."""
-    found = (r.text for s in sources for r in s.documents() if isinstance(r, Document))
-    return Counter(t for t in found if not is_held_out(content_hash(t.encode()), HELD_OUT))
-
-
-def stream(*sources, num_lanes, window=64, shares=None, once=False, seed=0):
-    lanes = [
-        LaneSource(
-            source=source,
-            deal=Deal(shards=source.shards(), num_lanes=num_lanes, seed=seed),
-            start_id=BYTES.start_id,
-            held_out_below=HELD_OUT,
-            window_bytes=window,
-            once=once,
-        )
-        for source in sources
-    ]
-
-    def open_lane(domain, lane, cursor):
-        return Lane(lanes[domain], lane=lane, encode=BYTES.encode_batch, cursor=cursor)
-
-    return StreamBatches(
-        open_lane=open_lane,
-        mixture=Mixture([MixtureStage(0, shares or (1.0,) * len(sources))]),
-        num_lanes=num_lanes,
-        seq_len=8,
-        start_id=BYTES.start_id,
-        token_num_bytes=BYTES.token_num_bytes,
-        share=Share(num_rows=num_lanes),
-    )
+BEST_FIT = partial(BestFitLane, seq_len=8)
+# short in five steps of eight rows
+SHORT = ShortStage(num_parts=4, end_row=33, batch_size=8)
+PACKINGS = {"split": {}, "best fit": {"kind": BEST_FIT}, "short": {"stage": SHORT}}
 
 
 class Reading:
@@ -143,37 +83,50 @@ SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=12).map(lambda s: (60,
     window=st.sampled_from([1, 64, 4096]),
     share=st.sampled_from([0.5, 0.9]),
 )
+@pytest.mark.parametrize("packing", PACKINGS)
 def test_rows_are_the_same_for_all_layouts_and_go_on_after_every_stop(
-    sizes, layouts, stops, ahead, window, share
+    packing, sizes, layouts, stops, ahead, window, share
 ):
     sources = Numbered(name="a", sizes=sizes), Numbered(name="b", sizes=(70, 5))
-    batches = stream(*sources, num_lanes=8, window=window, shares=(share, 1 - share))
+    batches = stream(
+        *sources, num_lanes=8, window=window, shares=(share, 1 - share), **PACKINGS[packing]
+    )
     whole, _ = Reading(batches, batch_size=8, ranks=1, workers=1).read(20)
-    rows, cursors = [], None
+    rows, cursors, done = [], None, 0
     for (batch_size, ranks, workers), stop in zip(layouts, stops, strict=False):
         reading = Reading(
             batches,
             batch_size=batch_size,
             ranks=ranks,
             workers=workers,
-            row=len(rows),
+            row=done,
             cursors=cursors,
         )
         steps = stop * 8 // batch_size  # whole batches of eight: where layouts may change
-        read, cursors = reading.read(min(steps, (160 - len(rows)) // batch_size), ahead=ahead)
+        steps = min(steps, (160 - done) // batch_size)
+        read, cursors = reading.read(steps, ahead=ahead)
         rows += read
+        done += steps * batch_size
     assert rows == whole[: len(rows)]
+    assert sum(map(len, rows)) == 8 * done
 
 
 @settings(max_examples=12, deadline=None)
 @given(sizes=SIZES, num_lanes=st.sampled_from([1, 3, 8, 32]), window=st.sampled_from([1, 200]))
-def test_one_epoch_has_every_document_whole_and_once_and_nothing_held_out(sizes, num_lanes, window):
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("exact", [True, False])
+def test_one_epoch_has_every_document_whole_and_once_and_nothing_held_out(
+    parts, exact, sizes, num_lanes, window
+):
     source = Numbered(name="a", sizes=sizes)
-    batches = stream(source, num_lanes=num_lanes, window=window, once=True)
+    stage = ShortStage(num_parts=parts, end_row=9, batch_size=num_lanes)
+    batches = stream(source, num_lanes=num_lanes, window=window, once=True, stage=stage)
+    if not exact:
+        batches = replace(batches, token_num_bytes=None)
     lanes = {lane: [] for lane in range(num_lanes)}
     num_bytes = 0
     for piece in batches:
-        if not piece.alive:
+        if not piece.num_tokens:
             break
         for row, lane in enumerate(piece.lanes.tolist()):
             labels = piece.batch["labels"][row]
@@ -222,9 +175,10 @@ def test_a_lane_without_documents_says_so():
         lane.next_row(8)
 
 
-def test_real_workers_give_the_rows_of_none():
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_real_workers_give_the_rows_of_none(packing):
     source = Numbered(name="a", sizes=(50, 20, 30))
-    batches = stream(source, num_lanes=8)
+    batches = stream(source, num_lanes=8, **PACKINGS[packing])
     start = partial(lambda: (0, np.zeros((8, 1, 5), np.int64)))
     rows = {}
     for workers in (0, 2, 3):
