@@ -11,17 +11,16 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
+from pile_lightning.data.cores import without_tokenizer_threads
 from pile_lightning.data.packing import Rows
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortRows, ShortStage
-from pile_lightning.data.tokenizers import without_tokenizer_threads
 
 __all__ = [
     "BatchLoader",
     "Batches",
     "FiniteBatchLoader",
     "once",
-    "without_tokenizer_threads",
 ]
 
 Ints = npt.NDArray[np.int64]

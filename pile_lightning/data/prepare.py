@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pile_lightning.data.build_lock import building
 from pile_lightning.data.cache_errors import writing_to
+from pile_lightning.data.cores import default_num_proc
 from pile_lightning.data.make_parts import make_parts
 from pile_lightning.data.part_job import Text, texts_of
 from pile_lightning.data.part_plan import PartPlan, PartSettings, group_shards
@@ -31,7 +32,6 @@ from pile_lightning.data.store_tokenizer import (
 from pile_lightning.data.token_stream import StreamCounts
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
 from pile_lightning.data.tokenizers import Tokenizer
-from pile_lightning.data.workers import default_num_proc
 
 __all__ = ["Preparation"]
 
@@ -121,6 +121,7 @@ class Preparation:
         shards = [tuple(source.shards()) for source in self.sources]
         bound = held_out_bound((text.digest for text in self._read(shards)), self.val_fraction)
         tokenizer = self._make_tokenizer(shards, bound, unfinished, quiet)
+        encoder = tokenizer.encoder_name  # chosen here, once, and not in each process
         made = make_parts(
             self._plan(shards, tokenizer, bound),
             tokenizer=tokenizer,
@@ -147,7 +148,7 @@ class Preparation:
         warn_of_bad_input(made.bad)
         if not quiet:
             seconds = time.monotonic() - began
-            print(_summary(train, val, made.bytes_found, seconds, self.path), flush=True)
+            print(_summary(train, val, made.bytes_found, encoder, seconds, self.path), flush=True)
             if not store.exact_bytes:
                 print(
                     "this tokenizer does not keep every byte of its text: bytes are counted by "
@@ -219,7 +220,12 @@ class Preparation:
 
 
 def _summary(
-    train: StreamCounts, val: StreamCounts, bytes_found: int, seconds: float, path: Path
+    train: StreamCounts,
+    val: StreamCounts,
+    bytes_found: int,
+    encoder: str,
+    seconds: float,
+    path: Path,
 ) -> str:
     both = train + val
     text_tokens = both.tokens - both.documents
@@ -228,5 +234,5 @@ def _summary(
         f"prepared {both.documents:,} documents, {both.num_bytes / 1e6:,.1f} MB as "
         f"{both.tokens / 1e6:,.2f} M tokens ({both.num_bytes / max(1, text_tokens):.2f} bytes a "
         f"token; {val.documents:,} documents, {val.num_bytes / 1e6:,.2f} MB held out{found}) in "
-        f"{seconds:.1f} s: {path}"
+        f"{seconds:.1f} s with {encoder}: {path}"
     )

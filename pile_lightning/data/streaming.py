@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data.assemble import assemble
+from pile_lightning.data.cores import without_tokenizer_threads
 from pile_lightning.data.lanes import Cursor, Lane, Row
-from pile_lightning.data.loader import without_tokenizer_threads
 from pile_lightning.data.mixture import Mixture
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortStage

@@ -7,10 +7,9 @@ It is no text: ordinary text that spells it out encodes to ordinary tokens.
 import codecs
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from pile_lightning.data.byte_level import bytes_of_tokens
+from pile_lightning.data.encoders import CheckedEncoder, Encoder, LibraryEncoder
 from pile_lightning.data.pieces import PIECE_LENGTH, pieces
+from pile_lightning.data.tiktoken_encoder import TiktokenEncoder, has_tiktoken, ranks_of
 
 __all__ = [
     "START_TOKEN",
@@ -28,7 +29,6 @@ __all__ = [
     "DecodeStream",
     "FastTokenizer",
     "Tokenizer",
-    "without_tokenizer_threads",
 ]
 
 START_TOKEN = "<|endoftext|>"
@@ -63,6 +63,11 @@ class Tokenizer(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash that is equal for tokenizers that give equal ids."""
+
+    @property
+    def encoder_name(self) -> str:
+        """What encodes, to be told."""
+        return "pile_lightning"
 
     @property
     def dtype(self) -> npt.DTypeLike:
@@ -152,24 +157,40 @@ class FastTokenizer(Tokenizer):
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.token_bytes = bytes_of_tokens(backend)
 
-    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
-        """Return the ids of each text, computed on all cores.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend.encode_special_tokens = True  # which a pickle of it forgets
 
-        Where decoding stays exact, long texts are encoded in pieces: what the library returns for a
-        token takes a hundred bytes.
+    @property
+    def encoder_name(self) -> str:
+        """What encodes: tiktoken where that is installed and gives the same ids, or tokenizers."""
+        return self._encoder.name
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        library = LibraryEncoder(self.backend, self.dtype)
+        # where the bytes behind a token depend on context, so does how text is split
+        if self.token_bytes is None or not has_tiktoken():
+            return library
+        ranks = ranks_of(self.backend, self.token_bytes, self.dtype)
+        return library if ranks is None else CheckedEncoder(TiktokenEncoder(ranks), library)
+
+    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[Any]]:
+        """Return the ids of each text, computed on all cores, in a worker process on one.
+
+        Where decoding stays exact, long texts are encoded in pieces: what `tokenizers` returns for
+        a token takes a hundred bytes.
+
+        Raises:
+            RuntimeError: Where tiktoken encodes as `tokenizers` does at first, but not later.
         """
         if self.token_bytes is None or max(map(len, texts), default=0) <= PIECE_LENGTH:
-            return self._encode(texts)
-        return [
-            np.concatenate([self._encode([piece])[0] for piece in pieces(text)])
-            if len(text) > PIECE_LENGTH
-            else self._encode([text])[0]
-            for text in texts
-        ]
+            return self._encoder.encode(texts)
+        short = iter(self._encoder.encode([text for text in texts if len(text) <= PIECE_LENGTH]))
+        return [next(short) if len(text) <= PIECE_LENGTH else self._long(text) for text in texts]
 
-    def _encode(self, texts: list[str]) -> list[npt.NDArray[Any]]:
-        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+    def _long(self, text: str) -> npt.NDArray[Any]:
+        return np.concatenate([self._encoder.encode([piece])[0] for piece in pieces(text)])
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text behind ids; bytes that are no UTF-8 become U+FFFD."""
@@ -185,21 +206,6 @@ class FastTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         """Return a hash of the ``tokenizer.json``."""
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
-
-
-@contextmanager
-def without_tokenizer_threads() -> Iterator[None]:
-    """Fork processes without the warning of `tokenizers`, whose threads do not survive a fork."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 class DecodeStream:

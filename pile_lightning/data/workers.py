@@ -16,9 +16,9 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol, cast
 
-from pile_lightning.data.tokenizers import without_tokenizer_threads
+from pile_lightning.data.cores import without_tokenizer_threads
 
-__all__ = ["Job", "Report", "default_num_proc", "run_jobs"]
+__all__ = ["Job", "Report", "run_jobs"]
 
 _PATIENCE = 0.5
 """Seconds after which a silent job's progress is shown again."""
@@ -45,13 +45,6 @@ class Job(Protocol):
 class _RemoteTraceback(Exception):  # noqa: N818 - shown above an error, never raised
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""'
-
-
-def default_num_proc() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_jobs(
