@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pile_lightning.data.order import shuffled
-from pile_lightning.data.sources import Shard
+from pile_lightning.data.sources import Shard, Source
 
-__all__ = ["Deal", "Unit", "source_seed"]
+__all__ = ["Deal", "Unit", "pieces_for", "source_seed"]
 
 _UNITS_A_LANE = 4
+_SMALLEST_PIECE = 1 << 16
 
 
 class Unit(NamedTuple):
@@ -72,6 +73,17 @@ class Deal:
             num_bytes = (self.shards[unit.shard].num_bytes or 1) / stripes
             heappush(loads, (load + num_bytes, lane))
         return lanes
+
+
+def pieces_for(source: Source, num_lanes: int) -> list[Shard]:
+    """Return a source's shards, split where that gives each lane parts of its own to read."""
+    shards = source.shards()
+    sizes = [shard.num_bytes for shard in shards]
+    if None in sizes:
+        return list(shards)
+    total = sum(size or 0 for size in sizes)
+    num_bytes = max(_SMALLEST_PIECE, total // (_UNITS_A_LANE * num_lanes))
+    return [piece for shard in shards for piece in source.divide(shard, num_bytes)]
 
 
 def source_seed(seed: int, name: str) -> int:

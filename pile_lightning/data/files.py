@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pile_lightning.data.compression import CODECS
-from pile_lightning.data.formats import FORMATS, FileShard, cut, read
+from pile_lightning.data.formats import FORMATS, FileShard, cut, divide, read
 from pile_lightning.data.listing import is_url, list_files, walk
 from pile_lightning.data.readers import Document, Fields, Skipped
 from pile_lightning.data.source import Shard, ShardedSource
@@ -83,6 +83,11 @@ class FileSource(ShardedSource):
         files = list_files(str(self.path), self.suffixes)
         options = json.dumps([self.text_key, self.domain_key])
         return [shard for file in files for shard in cut(file, self.format, options)]
+
+    def divide(self, shard: Shard, num_bytes: int) -> Sequence[FileShard]:
+        """Return ranges of about ``num_bytes`` of plain jsonl that can be read from its middle."""
+        assert isinstance(shard, FileShard), f"{shard.name} is no shard of a FileSource"
+        return divide(shard, num_bytes)
 
     def read(self, shard: Shard, start: int = 0) -> Iterator[Document | Skipped]:
         """Yield what a shard of ``shards()`` holds, from the item numbered ``start`` on."""

@@ -1,7 +1,7 @@
 """Formats of files: which one a file has, how it is cut into parts, and reading a part."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from pile_lightning.data.parquet import ranges_of_groups, read_groups
 from pile_lightning.data.readers import EMPTY, WRONG_UTF8, Document, Fields, Skipped
 from pile_lightning.data.source import Shard
 
-__all__ = ["FORMATS", "FileShard", "Format", "cut", "format_of", "read"]
+__all__ = ["FORMATS", "FileShard", "Format", "cut", "divide", "format_of", "read"]
 
 RANGE_BYTES = 64 << 20
 """About how large the parts of a large file are."""
@@ -87,32 +87,39 @@ def cut(file: File, kind: str | None, options: str) -> list[FileShard]:
     form = format_of(file, kind)
     identity = f"{file.stamp} {options}"
     size = file.size
-    if size is not None and size > RANGE_BYTES and form.codec is None:
-        if form.kind == "jsonl" and file.can_seek:
-            parts = [
-                (begin, min(begin + RANGE_BYTES, size), min(RANGE_BYTES, size - begin))
-                for begin in range(0, size, RANGE_BYTES)
-            ]
-        elif form.kind == "parquet" and file.is_local:
-            with file.open() as opened:
-                parts = ranges_of_groups(opened, RANGE_BYTES)
-        else:
-            parts = []
-        if len(parts) > 1:
-            return [
-                FileShard(
-                    name=f"{file.name}[{begin}:{end}]",
-                    num_bytes=num_bytes,
-                    identity=identity,
-                    file=file,
-                    format=form,
-                    part=(begin, end),
-                )
-                for begin, end, num_bytes in parts
-            ]
-    if size is not None:
-        size *= _EXPANSION.get(form.codec.name if form.codec else form.kind, 1)
-    return [FileShard(name=file.name, num_bytes=size, identity=identity, file=file, format=form)]
+    expansion = _EXPANSION.get(form.codec.name if form.codec else form.kind, 1)
+    whole = FileShard(
+        name=file.name,
+        num_bytes=None if size is None else size * expansion,
+        identity=identity,
+        file=file,
+        format=form,
+    )
+    if size is None or size <= RANGE_BYTES:
+        return [whole]
+    if form.kind == "parquet" and file.is_local:
+        with file.open() as opened:
+            parts = ranges_of_groups(opened, RANGE_BYTES)
+        return [_part(whole, *part) for part in parts] if len(parts) > 1 else [whole]
+    return divide(whole, RANGE_BYTES)
+
+
+def divide(shard: FileShard, num_bytes: int) -> list[FileShard]:
+    """Return ranges of ``num_bytes`` of a shard of plain jsonl, any other shard as it is."""
+    file, form = shard.file, shard.format
+    if form.kind != "jsonl" or form.codec is not None or not file.can_seek:
+        return [shard]
+    first, last = shard.part or (0, file.size or 0)
+    if last - first <= num_bytes:
+        return [shard]
+    ends = [min(begin + num_bytes, last) for begin in range(first, last, num_bytes)]
+    begins = [first, *ends[:-1]]
+    return [_part(shard, begin, end, end - begin) for begin, end in zip(begins, ends, strict=True)]
+
+
+def _part(shard: FileShard, begin: int, end: int, num_bytes: int) -> FileShard:
+    name = f"{shard.file.name}[{begin}:{end}]"
+    return replace(shard, name=name, num_bytes=num_bytes, part=(begin, end))
 
 
 def read(shard: FileShard, fields: Fields, start: int = 0) -> Iterator[Document | Skipped]:

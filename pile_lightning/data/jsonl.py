@@ -65,8 +65,9 @@ class RangePlaces:
             return self.document(number, offset)
         # by range, so that each is counted once
         before = sum(
-            count_lines(self.file.path, self.file.stamp, begin, begin + self.range_bytes)
+            count_lines(self.file.path, self.file.stamp, begin, end)
             for begin in range(0, self.begin, self.range_bytes)
+            for end in [min(begin + self.range_bytes, self.begin)]
         )
         before += self.first > self.begin  # the end of the line that begins before the range
         return f"{self.file.name}:{before + number + 1}"

@@ -87,16 +87,9 @@ def shuffled(size: int, *key: int) -> npt.NDArray[np.int64]:
     if size < 2:
         return np.arange(size)
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    seed = int.from_bytes(digest, "big")
-    if size >= 1 << _SMALLEST_BITS:
-        return RowOrder(num_rows=size, seed=seed).row_at(np.arange(size))
-    # few numbers of many: most would walk long, so the whole permutation is made and looked up
-    everything = RowOrder(num_rows=1 << _SMALLEST_BITS, seed=seed)
-    following = everything.row_at(np.arange(everything.num_rows))
-    rows = following[:size]
-    while (outside := rows >= size).any():
-        rows[outside] = following[rows[outside]]
-    return rows
+    seed = np.frombuffer(digest, ">u8").astype(np.uint64)
+    # sorted, as all of them are wanted; a keyed permutation of few numbers walks long
+    return np.argsort(_mix(_mix(seed) + np.arange(size, dtype=np.uint64) * _GOLDEN), kind="stable")
 
 
 def _permute(values: Words, keys: Words, bits: Words) -> Words:

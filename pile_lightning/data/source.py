@@ -83,6 +83,14 @@ class Source(ABC):
         """
         return islice(self.documents(), start, None)
 
+    def divide(self, shard: Shard, num_bytes: int) -> Sequence[Shard]:
+        """Return smaller shards of about ``num_bytes`` that hold together what one holds, in order.
+
+        Many readers of few shards read faster if each has parts of its own. By default, and where a
+        part can only be found by reading what comes before, that is the shard itself.
+        """
+        return [shard]
+
     def num_bytes(self) -> int | None:
         """Return about how many bytes ``documents`` reads, for a progress bar, if known."""
         return None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from pile_lightning.data.checks import share
-from pile_lightning.data.deal import Deal, source_seed
+from pile_lightning.data.deal import Deal, pieces_for, source_seed
 from pile_lightning.data.lane_rows import BestFitLane, SplitLane
 from pile_lightning.data.lanes import Cursor, Encode, Lane, LaneSource
 from pile_lightning.data.mixing import MixtureConfig
@@ -244,7 +244,7 @@ class StreamedText(TextModule):
             LaneSource(
                 source=source,
                 deal=Deal(
-                    shards=source.shards(),
+                    shards=pieces_for(source, self.num_lanes),
                     num_lanes=self.num_lanes,
                     seed=source_seed(self.seed, source.name),
                     shuffle=self.shuffle,
