@@ -1,11 +1,12 @@
 """Rows from the windows of a lane: side by side wherever documents end, or of whole documents."""
 
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pile_lightning.data.best_fit import best_fit, cut_documents
-from pile_lightning.data.lanes import Encoded, Lane, Row, Tokens
+from pile_lightning.data.lanes import Cursor, Encoded, Lane, Row, Tokens
 
 __all__ = ["BestFitLane", "SplitLane"]
 
@@ -13,30 +14,45 @@ __all__ = ["BestFitLane", "SplitLane"]
 class SplitLane(Lane[Encoded]):
     """Rows side by side: each goes on where the one before ended, from window to window."""
 
+    _starts: list[int]
+    """Where each document of the window begins in its tokens."""
+
     def next_row(self, length: int) -> Row | None:
         """Return the next row of ``length`` tokens and the one behind, or None at the end."""
         parts: list[Tokens] = []
-        missing, num_bytes, behind = length, 0, self.common.start_id
-        while missing and (document := self._item()) is not None:
-            tokens, place = document.tokens, self.cursor.token
-            part = tokens[place : place + missing]
-            parts.append(part)
-            missing -= len(part)
-            end = place + len(part)
-            num_bytes += document.bytes_ending_in(place, end)
-            if end == len(tokens):
-                # whichever document comes next, this is how it opens
-                behind = self.common.start_id
-                self.cursor = self.cursor._replace(item=self.cursor.item + 1, token=0)
-            else:
-                behind = int(tokens[end])
-                self.cursor = self.cursor._replace(token=end)
+        missing, num_bytes = length, 0
+        while missing and self._item() is not None:
+            start = self._starts[self.cursor.item] + self.cursor.token
+            end = min(start + missing, len(self._tokens))
+            missing -= end - start
+            num_bytes += self._move_to(end)
+            parts.append(self._tokens[start : end if missing else end + 1])
         if not parts:
             return None
-        tokens = np.concatenate([*parts, np.array([behind], parts[0].dtype)])
+        tokens = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(tokens) == length - missing:
+            # whichever document comes next, this is how it opens
+            tokens = np.append(tokens, np.array([self.common.start_id], tokens.dtype))
         return Row(tokens, num_bytes, self.cursor)
 
+    def _move_to(self, end: int) -> int:
+        """Move the cursor to a place in the window; return the bytes of the documents it passes."""
+        epoch, unit, record, item, place = self.cursor
+        num_bytes = 0
+        while item < len(self._window):
+            document = self._window[item]
+            stop = min(len(document.tokens), end - self._starts[item])
+            num_bytes += document.bytes_ending_in(place, stop)
+            place = stop
+            if stop < len(document.tokens):
+                break
+            item, place = item + 1, 0
+        self.cursor = Cursor(epoch, unit, record, item, place)
+        return num_bytes
+
     def _arrange(self, documents: list[Encoded], key: tuple[int, ...]) -> list[Encoded]:
+        ends = accumulate(len(document.tokens) for document in documents)
+        self._starts = [0, *ends]
         return documents
 
 

@@ -9,6 +9,7 @@ again.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -127,6 +128,7 @@ class Lane(ABC, Generic[Item]):
         self.cursor = cursor
         """Where the lane is: at its beginning, or after the last row that it gave."""
         self._window: list[Item] = []
+        self._tokens: Tokens = np.empty(0, np.uint8)  # those of the window, side by side
         self._next_window = cursor._replace(item=0, token=0)
         self._records: Iterator[_Record] = iter(())
         self._ahead: _Record | None = None
@@ -182,13 +184,23 @@ class Lane(ABC, Generic[Item]):
                 texts.append(record.text)
                 sizes.append(record.num_bytes)
                 size += record.num_bytes
-        documents = [
-            Encoded(np.concatenate([np.array([self.common.start_id], ids.dtype), ids]), num_bytes)
-            for ids, num_bytes in zip(self.encode(texts), sizes, strict=True)
-        ]
         key = self.common.deal.seed, self.lane, begin.epoch, begin.unit, begin.record
-        self._window = self._arrange(self._shuffled(documents, *key), key)
+        encoded = zip(self.encode(texts), sizes, strict=True)
+        documents = self._side_by_side(self._shuffled(list(encoded), *key))
+        self._window = self._arrange(documents, key)
         self._found = self._found or bool(documents)
+
+    def _side_by_side(self, encoded: list[tuple[Tokens, int]]) -> list[Encoded]:
+        """Put start tokens before ids, all in one array, so that most rows are a slice of it."""
+        if not encoded:
+            return []
+        start = np.array([self.common.start_id], encoded[0][0].dtype)
+        self._tokens = np.concatenate([part for ids, _ in encoded for part in (start, ids)])
+        ends = list(accumulate(1 + len(ids) for ids, _ in encoded))
+        return [
+            Encoded(self._tokens[begin:end], num_bytes)
+            for begin, end, (_, num_bytes) in zip([0, *ends], ends, encoded, strict=False)
+        ]
 
     def _shuffled(self, items: list[Any], *key: int) -> list[Any]:
         if not self.common.shuffle:

@@ -19,6 +19,7 @@ from pile_lightning.data.compression import CODECS
 
 __all__ = ["File", "is_url", "list_files", "walk"]
 
+_BUFFER_BYTES = 1 << 17  # lines of 15 kB come twice as fast as with the default of 8 kB
 _STREAMED = ("http", "https")
 _STAMPS = ("ETag", "etag", "md5Hash", "Content-MD5", "LastModified", "Last-Modified", "mtime")
 
@@ -48,7 +49,7 @@ class File(NamedTuple):
     def open(self) -> BinaryIO:
         """Open for reading from the start."""
         if self.is_local:
-            return open(self.path, "rb")
+            return open(self.path, "rb", buffering=_BUFFER_BYTES)
         fs, path = _file_system(self.path)
         # block_size=0: one request for the whole file instead of one for each block
         options = {"block_size": 0} if _protocol(self.path) in _STREAMED else {}

@@ -170,6 +170,7 @@ class StreamedText(TextModule):
             cursors=self._lane_cursors,
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
+            num_done=None if trainer is None else self._num_done,
             any_alive=any_alive,
             on_end=self._stop,
         )
@@ -224,11 +225,16 @@ class StreamedText(TextModule):
         self._first_row = rows
         return rows, cursors
 
+    def _num_done(self, rows: int | None = None) -> int:
+        """Return how many batches of the pass are behind a row; by default, that of the cursor."""
+        rows = self._cursor.rows if rows is None else rows
+        return (rows - self._first_row) // self._micro_batch_rows
+
     def _all_cursors(self, rows: int) -> npt.NDArray[np.int64]:
         """Return every lane's cursor before a row, from the ranks that read the lanes."""
         if self._loaded_cursors is not None:
             return self._loaded_cursors
-        cursors = self._lane_cursors.after((rows - self._first_row) // self._micro_batch_rows)
+        cursors = self._lane_cursors.after(self._num_done(rows))
         if self.trainer is None or self.trainer.world_size == 1:
             return cursors.copy()
         part = share(self.trainer, "batch_size", self.batch_size, accumulated=True)

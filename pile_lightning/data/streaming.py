@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data.assemble import assemble
 from pile_lightning.data.cores import without_tokenizer_threads
-from pile_lightning.data.lanes import Cursor, Lane, Row
+from pile_lightning.data.lanes import Cursor, Lane, Row, Tokens
 from pile_lightning.data.mixture import Mixture
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortStage
@@ -30,6 +30,7 @@ __all__ = ["Cursors", "StreamBatches", "StreamLoader"]
 Ints = npt.NDArray[np.int64]
 
 _BATCHES_AT_ONCE = 64
+_NO_TOKENS: Tokens = np.empty(0, np.uint8)
 
 
 class _Piece(NamedTuple):
@@ -86,19 +87,20 @@ class StreamBatches(IterableDataset[_Piece]):
         # the parts of a row follow one another, as in their lane
         lane, domain = np.repeat(lane, num_parts), np.repeat(domain, num_parts)
         seq_len = self.seq_len // num_parts
-        tokens = np.full((len(lane), seq_len + 1), self.start_id, np.int64)
-        length, num_bytes = np.zeros_like(lane), np.zeros_like(lane)
+        rows: list[Row | None] = []
         cursors = np.empty((len(lane), len(Cursor._fields)), np.int64)
         joints: list[tuple[int, int]] = []
         for i, key in enumerate(zip(domain.tolist(), lane.tolist(), strict=True)):
             if key not in lanes:
                 lanes[key] = self.open_lane(*key, self._cursor(*key))
             row: Row | None = lanes[key].next_row(seq_len)
-            if row is not None:
-                length[i], num_bytes[i] = len(row.tokens) - 1, row.num_bytes
-                tokens[i, : len(row.tokens)] = row.tokens
+            rows.append(row)
+            if row is not None and row.joints:
                 joints += [(i, place) for place in row.joints]
             cursors[i] = lanes[key].cursor
+        tokens = _stacked([row.tokens if row else _NO_TOKENS for row in rows], seq_len + 1)
+        length = np.array([len(row.tokens) - 1 if row else 0 for row in rows])
+        num_bytes = np.array([row.num_bytes if row else 0 for row in rows])
         batch = assemble(
             tokens,
             domain=domain,
@@ -127,7 +129,7 @@ class Cursors:
 
     def __init__(self, *, num_lanes: int, num_domains: int) -> None:
         self.settled: Ints = np.zeros((num_lanes, num_domains, len(Cursor._fields)), np.int64)
-        self._pending: deque[tuple[int, _Piece]] = deque()
+        self._pending: deque[tuple[int, Ints, Ints, Ints]] = deque()
         self._handed_out = 0
 
     def restart(self, cursors: Ints) -> None:
@@ -137,16 +139,16 @@ class Cursors:
         self._handed_out = 0
 
     def hand_out(self, pieces: list[_Piece]) -> None:
-        """Note the next batch."""
-        self._pending.extend((self._handed_out, piece) for piece in pieces)
+        """Note the next batch, but keep no more of it than the cursors."""
+        self._pending.extend((self._handed_out, *piece[1:4]) for piece in pieces)
         self._handed_out += 1
 
     def after(self, num_batches: int) -> Ints:
         """Return the cursors after so many batches of this pass (lanes, domains, 5)."""
         while self._pending and self._pending[0][0] < num_batches:
-            _, piece = self._pending.popleft()
+            _, lanes, domains, cursors = self._pending.popleft()
             # one by one: a batch may hold several rows of a lane, and the last one counts
-            for lane, domain, cursor in zip(*piece[1:4], strict=True):
+            for lane, domain, cursor in zip(lanes.tolist(), domains.tolist(), cursors, strict=True):
                 self.settled[lane, domain] = cursor
         return self.settled
 
@@ -160,6 +162,8 @@ class StreamLoader:
         cursors: Is told of every batch.
         num_workers: Loader processes; as many are used as divide the rows of a batch evenly.
         pin_memory: Whether batches go to a GPU.
+        num_done: Tells how many batches of this pass training is done with; None where nobody will
+            ask for the cursors, which are not kept then.
         any_alive: Says whether any rank's flag is set, asked by all ranks for every batch of a
             stream that ends; None for one that does not.
         on_end: Is called when the stream has ended.
@@ -173,6 +177,7 @@ class StreamLoader:
         cursors: Cursors,
         num_workers: int = 0,
         pin_memory: bool = False,
+        num_done: Callable[[], int] | None = None,
         any_alive: Callable[[bool], bool] | None = None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -181,7 +186,7 @@ class StreamLoader:
         self.pin_memory = pin_memory
         self.num_tokens = self.num_positions = 0
         """Positions handed out in this pass, those that hold text and all."""
-        self.any_alive, self.on_end = any_alive, on_end
+        self.num_done, self.any_alive, self.on_end = num_done, any_alive, on_end
 
     def __iter__(self) -> Iterator[TokenBatch]:
         first_row, cursors = self.start()
@@ -195,7 +200,9 @@ class StreamLoader:
             if self.any_alive and not self.any_alive(any(piece.num_tokens for piece in group)):
                 self.on_end()
                 return
-            self.cursors.hand_out(group)
+            if self.num_done is not None:
+                self.cursors.after(self.num_done())
+                self.cursors.hand_out(group)
             self.num_tokens += sum(piece.num_tokens for piece in group)
             self.num_positions += sum(piece.batch["input_ids"].numel() for piece in group)
             yield _join([piece.batch for piece in group])
@@ -222,6 +229,16 @@ class StreamLoader:
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Do nothing; see ``state_dict``."""
+
+
+def _stacked(rows: list[Tokens], length: int) -> Tokens:
+    """Return rows of up to ``length`` tokens as one array (rows, length), with zeros behind."""
+    if all(len(row) == length for row in rows):
+        return np.stack(rows)
+    stacked = np.zeros((len(rows), length), np.result_type(*rows))
+    for row, tokens in zip(stacked, rows, strict=True):
+        row[: len(tokens)] = tokens
+    return stacked
 
 
 def _join(parts: list[TokenBatch]) -> TokenBatch:
