@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,17 +21,10 @@ def default_num_proc() -> int:
 
 def num_encoding_threads() -> int:
     """Return how many threads may encode: one in a worker process, or where that was asked for."""
-    if os.environ.get(_SWITCH, "").lower() in _OFF or _is_worker():
+    # workers of a loader are daemons, and so are those that prepare
+    if os.environ.get(_SWITCH, "").lower() in _OFF or multiprocessing.current_process().daemon:
         return 1
     return default_num_proc()
-
-
-def _is_worker() -> bool:
-    # looked up, not imported: who has not imported it has started no process with it
-    started_by_torch = sys.modules.get("torch.utils.data")
-    if started_by_torch is not None and started_by_torch.get_worker_info() is not None:
-        return True
-    return multiprocessing.current_process().daemon
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class SplitLane(Lane[Encoded]):
             end = min(start + missing, len(self._tokens))
             missing -= end - start
             num_bytes += self._move_to(end)
-            parts.append(self._tokens[start : end if missing else end + 1])
+            parts.append(self._tokens[start : end + 1])  # with the one behind, if that is here
         if not parts:
             return None
         tokens = parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -126,6 +126,33 @@ def test_ranges_hold_every_line_once(
             assert content[int(item.name.rpartition(" ")[2]) :].startswith(b'{"text": "x')
 
 
+@pytest.mark.parametrize("num_bytes", [1, 7, 40, 90, 10_000])
+@pytest.mark.parametrize("range_bytes", [50, 64 << 20])
+def test_divided_shards_hold_what_they_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_bytes: int, num_bytes: int
+) -> None:
+    monkeypatch.setattr(formats, "RANGE_BYTES", range_bytes)
+    (tmp_path / "a.jsonl").write_bytes(
+        b'{"text": "one"}\n\n{"text": "t\nbroken\n{"text": "three"}\n'
+    )
+    source = FileSource(tmp_path / "a.jsonl")
+    for shard in source.shards():
+        parts = source.divide(shard, num_bytes)
+        assert len(parts) == -(-(shard.num_bytes or 0) // num_bytes)
+        assert sum(part.num_bytes or 0 for part in parts) == shard.num_bytes
+        assert {part.identity for part in parts} == {shard.identity}
+        found = [item for part in parts for item in source.read(part)]
+        for item, whole in zip(found, source.read(shard), strict=True):
+            # lines that are reported have numbers, in every part
+            assert item == whole or (isinstance(item, Document) and item.text == whole[0])
+
+
+def test_what_is_read_from_its_beginning_is_not_divided(path: Path) -> None:
+    source = FileSource(path)
+    is_plain = path.suffix in (".jsonl", ".ndjson")
+    assert all((len(source.divide(shard, 50)) > 1) == is_plain for shard in source.shards())
+
+
 def test_text_is_read_whole_also_compressed(tmp_path: Path) -> None:
     (tmp_path / "a.py.gz").write_bytes(gzip.compress(b"\xef\xbb\xbfone\r\n"))
     (tmp_path / "b.md.zst").write_bytes(zstandard.compress(b"two"))

@@ -176,6 +176,11 @@ def _unlike_whole(spec: dict[str, Any]) -> None:
             merges.insert(0, list(made))
 
 
+def _unlike_whole_but_found(spec: dict[str, Any]) -> None:
+    _unlike_whole(spec)
+    spec["model"]["ignore_merges"] = True
+
+
 def _found_whole_only(spec: dict[str, Any]) -> None:
     like_llama3(spec)
     spec["model"]["vocab"]["zzzz"] = len(spec["model"]["vocab"])
@@ -209,13 +214,14 @@ def _split_again(spec: dict[str, Any]) -> None:
 
 
 def _dropout(spec: dict[str, Any]) -> None:
-    spec["model"]["dropout"] = 0.5
+    spec["model"]["dropout"] = 1e-9
 
 
 @pytest.mark.parametrize(
     ("change", "added"),
     [
         (_unlike_whole, []),
+        (_unlike_whole_but_found, []),
         (_found_whole_only, []),
         (_apart, []),
         (_two_splits, []),
@@ -283,20 +289,24 @@ def test_the_encoder_changes_no_fingerprint() -> None:
 
 def test_threads_give_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiktoken_encoder, "num_encoding_threads", lambda: 3)
-    used = []
+    used: list[Any] = []
 
     class Pool(ThreadPoolExecutor):
         def __init__(self, threads: int) -> None:
             used.append(threads)
             super().__init__(threads)
 
+        def map(self, *arguments: Any) -> Any:  # type: ignore[override]
+            used.append("map")
+            return super().map(*arguments)
+
     monkeypatch.setattr(tiktoken_encoder, "ThreadPoolExecutor", Pool)
     texts = [CODE[i * 50 :] for i in range(50)]
     found = _fast(KINDS["ours"]).encode(texts)
-    assert used == [3]
+    assert used == [3, "map"]
     assert [ids.tolist() for ids in found] == right(KINDS["ours"], texts)
     assert len(_fast(KINDS["ours"]).encode(["a", "b"])) == 2
-    assert used == [3]
+    assert used == [3, "map"]
 
 
 def test_it_is_built_again_where_a_pickle_arrives() -> None:
