@@ -86,8 +86,8 @@ def test_two_ranks_are_one_process(data, accumulate, fit):
 def test_a_run_goes_on_with_another_number_of_ranks_and_workers(data, fit):
     own = DATA[data]
     whole = fit("whole", *own, ranks=1, steps=15)
-    fit("parts", *own, ranks=2, steps=4)
-    fit("parts", *own, "--data.num_workers=2", "--ckpt_path=last", ranks=1, steps=9)
+    fit("parts", *own, ranks=4, steps=4)
+    fit("parts", *own, "--data.num_workers=3", "--ckpt_path=last", ranks=1, steps=9)
     parts = fit("parts", *own, "--ckpt_path=last", ranks=2, steps=15, accumulate=2)
     state, its_state = whole[0][data], parts[0][data]
     assert state["rows"] == its_state["rows"] == 15 * 8
