@@ -54,8 +54,8 @@ class FeedForwardConfig:
         ValueError: If the activation is unknown or the width not positive.
 
     Example:
-        >>> FeedForwardConfig(activation="silu", gated=True, d_ff=24).build(8).up.weight.shape
-        torch.Size([48, 8])
+        >>> FeedForwardConfig(activation="silu", gated=True, d_ff=24).build(8).gate.weight.shape
+        torch.Size([24, 8])
     """
 
     d_ff: int | None = None
@@ -86,8 +86,6 @@ class FeedForwardConfig:
 class FeedForward(nn.Module):
     """``down(activation(up x))``, or ``down(activation(gate x) * up x)``.
 
-    Gate and up are one product; the gate is the first half of its rows.
-
     Args:
         d_model: Width of the residual stream.
         d_ff: Hidden features.
@@ -112,18 +110,16 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.gated = gated
-        parts = (d_ff, d_ff) if gated else (d_ff,)
-        self.up = Linear(d_model, sum(parts), role="input", bias=bias, parts=parts)
+        self.gate = Linear(d_model, d_ff, role="input", bias=bias) if gated else None
+        self.up = Linear(d_model, d_ff, role="input", bias=bias)
         self.down = Linear(d_ff, d_model, role="output", bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position of ``x`` (batch, seq, d_model) on its own."""
         hidden = self.up(x)
-        if self.gated:
-            gate, hidden = hidden.chunk(2, dim=-1)
-            hidden = self.activation(gate) * hidden
-        else:
+        if self.gate is None:
             hidden = self.activation(hidden)
+        else:
+            hidden = self.activation(self.gate(x)) * hidden
         out: Tensor = self.down(hidden)
         return out

@@ -8,7 +8,6 @@ start.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -123,20 +122,15 @@ class Linear(nn.Linear):
         d_out: Output features.
         role: What the matrix is for.
         bias: Whether there is a bias.
-        parts: Rows of each of the matrices that are stacked in this one for speed (q, k and v);
-            an optimizer that treats a matrix as a whole treats each of them so.
 
     Example:
         >>> Linear(4, 8, role="input", bias=False).role
         'input'
     """
 
-    def __init__(
-        self, d_in: int, d_out: int, *, role: Role, bias: bool, parts: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, d_in: int, d_out: int, *, role: Role, bias: bool) -> None:
         super().__init__(d_in, d_out, bias=bias)
         self.role = role
-        self.parts = tuple(parts) or (d_out,)
 
     def reset_parameters(self) -> None:
         """Start at zero, which draws no random numbers."""

@@ -1,6 +1,6 @@
 """Optimizers and schedules: AdamW, Muon, and learning rates as functions of the step."""
 
-from pile_lightning.optim.adamw import AdamWConfig
+from pile_lightning.optim.adamw import AdamW, AdamWConfig
 from pile_lightning.optim.base import OptimizerConfig, ScheduleConfig
 from pile_lightning.optim.groups import ParameterRoles, parameter_roles
 from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise
@@ -14,6 +14,7 @@ from pile_lightning.optim.schedules import (
 )
 
 __all__ = [
+    "AdamW",
     "AdamWConfig",
     "CosineConfig",
     "LinearConfig",

@@ -1,14 +1,110 @@
-"""AdamW with decay on matrices only, fused where the device has it."""
+"""AdamW with decay on matrices only, fused, on whole parameters or on this rank's parts of them."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
+from pile_lightning.optim.sharded import local, local_gradient
 
-__all__ = ["AdamWConfig"]
+__all__ = ["AdamW", "AdamWConfig", "adamw_step", "with_gradient"]
+
+
+def with_gradient(group: dict[str, Any]) -> list[Tensor]:
+    """Return the parameters of ``group`` that have a gradient."""
+    return [p for p in group["params"] if p.grad is not None]
+
+
+def adamw_step(
+    optimizer: Optimizer, group: dict[str, Any], *, betas: tuple[float, float], eps: float
+) -> None:
+    """Step the parameters of ``group`` by AdamW, with torch's names for the state.
+
+    ``torch.optim.AdamW`` steps no group that holds both plain and sharded parameters; here each
+    rank steps its own parts, which are plain.
+    """
+    parameters = with_gradient(group)
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        if not state:
+            # one tensor a parameter, on its device: what the fused kernel asks for
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+    if not parameters:
+        return
+    states = [optimizer.state[p] for p in parameters]
+    adamw(
+        [local(p) for p in parameters],
+        [local_gradient(p) for p in parameters],
+        [local(s["exp_avg"]) for s in states],
+        [local(s["exp_avg_sq"]) for s in states],
+        [],
+        [s["step"] for s in states],
+        fused=True,  # 9.2 ms where the default loop takes 35 on a CPU
+        amsgrad=False,
+        beta1=betas[0],
+        beta2=betas[1],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=eps,
+        maximize=False,
+    )
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101), fused, sharded or not.
+
+    Args:
+        groups: Parameter groups.
+        lr: Learning rate.
+        betas: Decay rates of the two moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Decoupled decay.
+
+    Example:
+        >>> weight = nn.Parameter(torch.ones(2))
+        >>> weight.grad = torch.ones(2)
+        >>> AdamW([{"params": [weight]}], lr=0.1).step()
+        >>> weight.data
+        tensor([0.9000, 0.9000])
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(list(groups), {"lr": lr, "weight_decay": weight_decay})
+        self.betas = betas
+        self.eps = eps
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step; ``closure`` recomputes the loss and the gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            adamw_step(self, group, betas=self.betas, eps=self.eps)
+        return loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +126,16 @@ class AdamWConfig(OptimizerConfig):
     weight_decay: float = 0.1
     """Decoupled decay of matrices and tables; gains and biases never decay."""
 
-    def build(self, network: nn.Module) -> torch.optim.AdamW:
+    def build(self, network: nn.Module) -> AdamW:
         """Make the optimizer for the parameters of ``network``."""
         lookups, tables, matrices, vectors = parameter_roles(network)
         groups = [
             {"params": lookups + tables + matrices, "weight_decay": self.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(
+        return AdamW(
             [group for group in groups if group["params"]],
             lr=self.lr,
             betas=self.betas,
             eps=self.eps,
-            fused=True,  # 9.2 ms where the default loop takes 35 on a CPU
         )

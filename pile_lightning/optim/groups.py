@@ -1,11 +1,10 @@
 """Sort a network's parameters by what they are: tables, matrices and the rest."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
 
-__all__ = ["ParameterRoles", "parameter_roles", "stacked_rows"]
+__all__ = ["ParameterRoles", "parameter_roles"]
 
 
 class ParameterRoles(NamedTuple):
@@ -46,22 +45,3 @@ def parameter_roles(network: nn.Module) -> ParameterRoles:
         else:
             roles.vectors.append(parameter)
     return roles
-
-
-def stacked_rows(network: nn.Module, parameters: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
-    """Return for each matrix the rows of the matrices that its module says are stacked in it.
-
-    A module says so with ``parts``, the rows of each part of its ``weight``.
-
-    Example:
-        >>> both = nn.Linear(4, 8)
-        >>> both.parts = (4, 4)
-        >>> stacked_rows(both, [both.weight])
-        [(4, 4)]
-    """
-    parts: dict[int, tuple[int, ...]] = {}
-    for module in network.modules():
-        stacked = getattr(module, "parts", None)
-        if isinstance(stacked, tuple):
-            parts[id(module.weight)] = stacked
-    return [parts.get(id(parameter), (len(parameter),)) for parameter in parameters]

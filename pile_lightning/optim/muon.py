@@ -7,16 +7,17 @@ one shape are orthogonalised together in a batch: many small products become few
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.adamw import adamw
 
 from pile_lightning.device import has_fast_bfloat16
+from pile_lightning.optim.adamw import adamw_step, with_gradient
 from pile_lightning.optim.base import OptimizerConfig
-from pile_lightning.optim.groups import parameter_roles, stacked_rows
+from pile_lightning.optim.groups import parameter_roles
+from pile_lightning.optim.sharded import Layout, local, local_gradient, map_whole
 
 __all__ = ["Muon", "MuonConfig", "orthogonalise"]
 
@@ -55,8 +56,7 @@ class Muon(Optimizer):
     (first, rest) matrices.
 
     Args:
-        groups: Parameter groups, each with ``params``, ``algorithm`` and ``lr``, and for Muon where
-            it is wanted ``parts``: for each of ``params`` the rows of the matrices stacked in it.
+        groups: Parameter groups, each with ``params``, ``algorithm`` and ``lr``.
         momentum: Of the Muon groups.
         num_iterations: Newton-Schulz steps.
         betas: Of the AdamW groups.
@@ -88,7 +88,7 @@ class Muon(Optimizer):
                     f"algorithm={group.get('algorithm')!r} of a parameter group is not known; "
                     f"mark each group with 'muon' or 'adamw'"
                 )
-        super().__init__(groups, {"lr": 0.02, "weight_decay": 0.0, "parts": ()})
+        super().__init__(groups, {"lr": 0.02, "weight_decay": 0.0})
         self.momentum = momentum
         self.num_iterations = num_iterations
         self.betas = betas
@@ -111,70 +111,36 @@ class Muon(Optimizer):
             if group["algorithm"] == "muon":
                 self._muon(group)
             else:
-                self._adamw(group)
+                adamw_step(self, group, betas=self.betas, eps=self.eps)
         return loss
 
     def _muon(self, group: dict[str, Any]) -> None:
-        parameters = _with_gradient(group)
+        parameters = with_gradient(group)
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         if not parameters:
             return
-        gradients = [cast(Tensor, p.grad) for p in parameters]
-        momenta = [self.state[p]["momentum"] for p in parameters]
+        gradients = [local_gradient(p) for p in parameters]
+        momenta = [local(self.state[p]["momentum"]) for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
         nesterov = torch._foreach_lerp(gradients, momenta, self.momentum)
+        targets = [local(p) for p in parameters]
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        parts_of = dict(zip(group["params"], group["parts"], strict=True)) if group["parts"] else {}
-        for parameter, update in zip(parameters, nesterov, strict=True):
-            parts = list(parts_of.get(parameter, (len(parameter),)))
-            matrices = torch.split(parameter, parts)
-            for matrix, piece in zip(matrices, torch.split(update.flatten(1), parts), strict=True):
-                by_shape[piece.shape].append((matrix, piece))
-        for (rows, columns), pieces in by_shape.items():
-            stacked = torch.stack([update for _, update in pieces])
-            fast = torch.bfloat16 if has_fast_bfloat16(stacked.device.type) else torch.float32
-            updates = orthogonalise(stacked, steps=self.num_iterations, dtype=fast)
+            torch._foreach_mul_(targets, 1 - group["lr"] * group["weight_decay"])
+        by_layout: dict[Layout, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter, target, update in zip(parameters, targets, nesterov, strict=True):
+            by_layout[Layout.of(parameter)].append((target, update.flatten(1)))
+        for layout, pieces in by_layout.items():
+            rows, columns = layout.shape
+            updates = map_whole(self._orthogonalise, [update for _, update in pieces], layout)
             scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-            targets = [matrix for matrix, _ in pieces]
-            steps = [u.view_as(m) for u, m in zip(updates.unbind(), targets, strict=True)]
-            torch._foreach_add_(targets, steps, alpha=-scale)
+            steps = [u.view_as(t) for u, (t, _) in zip(updates, pieces, strict=True)]
+            torch._foreach_add_([target for target, _ in pieces], steps, alpha=-scale)
 
-    def _adamw(self, group: dict[str, Any]) -> None:
-        parameters = _with_gradient(group)
-        for parameter in parameters:
-            state = self.state[parameter]
-            if not state:
-                # one tensor a parameter, on its device: what the fused kernel asks for
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-        if not parameters:
-            return
-        states = [self.state[p] for p in parameters]
-        adamw(
-            parameters,
-            [cast(Tensor, p.grad) for p in parameters],
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
-            [],
-            [s["step"] for s in states],
-            fused=True,
-            amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=self.eps,
-            maximize=False,
-        )
-
-
-def _with_gradient(group: dict[str, Any]) -> list[Tensor]:
-    return [p for p in group["params"] if p.grad is not None]
+    def _orthogonalise(self, matrices: Tensor) -> Tensor:
+        fast = torch.bfloat16 if has_fast_bfloat16(matrices.device.type) else torch.float32
+        return orthogonalise(matrices, steps=self.num_iterations, dtype=fast)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +178,6 @@ class MuonConfig(OptimizerConfig):
         groups = [
             {
                 "params": matrices,
-                # q, k and v in one matrix are three: 0.02 bits a byte better than as one
-                "parts": stacked_rows(network, matrices),
                 "algorithm": "muon",
                 "lr": self.lr,
                 "weight_decay": self.weight_decay,

@@ -49,7 +49,8 @@ def test_normalised_queries_and_keys_make_their_scale_irrelevant(perturb):
     attention, x = perturb(AttentionConfig(num_heads=2).build(16)), torch.randn(1, 5, 16)
     before = attention(x, mask=masks.CAUSAL)
     with torch.no_grad():
-        attention.qkv.weight[:32] *= 100
+        attention.q.weight *= 100
+        attention.k.weight *= 100
     torch.testing.assert_close(attention(x, mask=masks.CAUSAL), before, rtol=1e-4, atol=1e-4)
 
 

@@ -168,7 +168,9 @@ def test_state_dict_keys_read_well():
     assert list(network.state_dict()) == [
         "embedding.weight",
         "blocks.0.attention_norm.weight",
-        "blocks.0.attention.qkv.weight",
+        "blocks.0.attention.q.weight",
+        "blocks.0.attention.k.weight",
+        "blocks.0.attention.v.weight",
         "blocks.0.attention.out.weight",
         "blocks.0.attention.q_norm.weight",
         "blocks.0.attention.k_norm.weight",

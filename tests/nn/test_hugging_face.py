@@ -15,16 +15,14 @@ def copy_llama(theirs, ours):
     }
     for layer in range(len(ours.blocks)):
         old, new = f"model.layers.{layer}.", f"blocks.{layer}."
+        for name in "qkv":
+            target[f"{new}attention.{name}.weight"] = source[f"{old}self_attn.{name}_proj.weight"]
         target |= {
             new + "attention_norm.weight": source[old + "input_layernorm.weight"],
-            new + "attention.qkv.weight": torch.cat(
-                [source[f"{old}self_attn.{name}_proj.weight"] for name in "qkv"]
-            ),
             new + "attention.out.weight": source[old + "self_attn.o_proj.weight"],
             new + "feed_forward_norm.weight": source[old + "post_attention_layernorm.weight"],
-            new + "feed_forward.up.weight": torch.cat(
-                [source[f"{old}mlp.{name}_proj.weight"] for name in ("gate", "up")]
-            ),
+            new + "feed_forward.gate.weight": source[old + "mlp.gate_proj.weight"],
+            new + "feed_forward.up.weight": source[old + "mlp.up_proj.weight"],
             new + "feed_forward.down.weight": source[old + "mlp.down_proj.weight"],
         }
     ours.load_state_dict(target)

@@ -21,7 +21,8 @@ def test_the_recipe_is_narrow_uniform_with_silent_blocks():
     block = network.blocks[0]
     for weight in (
         network.embedding.weight,
-        block.attention.qkv.weight,
+        block.attention.q.weight,
+        block.attention.v.weight,
         block.feed_forward.up.weight,
     ):
         assert weight.std().item() == pytest.approx(0.5 / 16, rel=0.02)
@@ -47,12 +48,13 @@ def test_gpt2_scales_what_is_added_to_the_stream_by_depth():
     for weight in (
         network.embedding.weight,
         network.positions.table.weight,
-        block.attention.qkv.weight,
+        block.attention.q.weight,
+        block.attention.v.weight,
     ):
         assert weight.std().item() == pytest.approx(0.02, rel=0.02)
     for weight in (block.attention.out.weight, block.feed_forward.down.weight):
         assert weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
-    assert (block.attention.qkv.bias == 0).all()
+    assert (block.attention.q.bias == 0).all()
 
 
 @pytest.mark.parametrize(

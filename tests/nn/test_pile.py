@@ -42,7 +42,9 @@ def reference_of(network):
                 old, new = f"{half}.{layer}", f"{half}.layers.{layer}"
                 attention = f"{old}.attention.layer"
                 copied |= {
-                    f"{new}.self_attn.in_proj_{end}": ours[f"{attention}.qkv.{end}"],
+                    f"{new}.self_attn.in_proj_{end}": torch.cat(
+                        [ours[f"{attention}.{part}.{end}"] for part in "qkv"]
+                    ),
                     f"{new}.self_attn.out_proj.{end}": ours[f"{attention}.out.{end}"],
                     f"{new}.linear1.{end}": ours[f"{old}.feed_forward.layer.up.{end}"],
                     f"{new}.linear2.{end}": ours[f"{old}.feed_forward.layer.down.{end}"],
@@ -54,7 +56,7 @@ def reference_of(network):
                     cross = f"{old}.cross_attention"
                     copied |= {
                         f"{new}.multihead_attn.in_proj_{end}": torch.cat(
-                            [ours[f"{cross}.layer.q.{end}"], ours[f"{cross}.layer.kv.{end}"]]
+                            [ours[f"{cross}.layer.{part}.{end}"] for part in "qkv"]
                         ),
                         f"{new}.multihead_attn.out_proj.{end}": ours[f"{cross}.layer.out.{end}"],
                         f"{new}.norm2.{end}": ours[f"{cross}.norm.{end}"],

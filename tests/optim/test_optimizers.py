@@ -100,25 +100,6 @@ def test_a_batch_of_matrices_steps_like_each_alone():
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_stacked_matrices_step_like_each_alone():
-    torch.manual_seed(0)
-    stacked = nn.Linear(8, 24, bias=False)
-    stacked.parts = (8, 16)
-    alone = nn.ModuleList([nn.Linear(8, 8, bias=False), nn.Linear(8, 16, bias=False)])
-    weights = [part.weight for part in alone]
-    with torch.no_grad():
-        for weight, part in zip(weights, stacked.weight.split((8, 16)), strict=True):
-            weight.copy_(part)
-    one, many = MuonConfig().build(stacked), MuonConfig().build(alone)
-    for step in range(3):
-        stacked.weight.grad = torch.randn(24, 8, generator=torch.Generator().manual_seed(step))
-        for weight, part in zip(weights, stacked.weight.grad.split((8, 16)), strict=True):
-            weight.grad = part.clone()
-        one.step()
-        many.step()
-    torch.testing.assert_close(stacked.weight, torch.cat(weights))
-
-
 def test_muons_matrix_step_has_the_stated_size():
     weight = nn.Parameter(torch.zeros(64, 16))
     optimizer = Muon([{"params": [weight], "algorithm": "muon", "lr": 0.1}])
