@@ -8,6 +8,7 @@ from pile_lightning.batch import TokenBatch
 from pile_lightning.data import StreamedText, TextData
 from pile_lightning.modules import CausalLM, LanguageModule
 from pile_lightning.nn import DecoderConfig, NetworkConfig, Pile
+from pile_lightning.parallel import ShardedStrategy
 from pile_lightning.version import __version__
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LanguageModule",
     "NetworkConfig",
     "Pile",
+    "ShardedStrategy",
     "StreamedText",
     "TextData",
     "TokenBatch",

@@ -100,7 +100,9 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count, and log every ``log_every_n_steps`` steps."""
-        tokens = batch["input_ids"].numel() * trainer.world_size
+        # of the data-parallel ranks: tensor-parallel peers get the same rows
+        ranks = (trainer.distributed_sampler_kwargs or {}).get("num_replicas", 1)
+        tokens = batch["input_ids"].numel() * ranks
         self.tokens += tokens
         self._counted += tokens
         if (batch_idx + 1) % trainer.accumulate_grad_batches:

@@ -28,6 +28,7 @@ from pile_lightning.callbacks import (
 )
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.parser import PileParser
+from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.runs import make_room, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
 from pile_lightning.device import has_fast_bfloat16
@@ -101,6 +102,7 @@ class PileCLI(LightningCLI):
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         _score_at_least_once(config.trainer)
+        tell_ranks(config.trainer)
         folder = Path(config.trainer.default_root_dir)
         self.checkpoint = resolve_checkpoint(config.ckpt_path, folder)
         config.ckpt_path = None

@@ -8,6 +8,7 @@ as they pass, and scale the gradients once before the step.
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,8 +22,15 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
 from pile_lightning.nn import NetworkConfig
-from pile_lightning.optim import OptimizerConfig, ScheduleConfig
-from pile_lightning.parallel import compile_blocks, why_not_compile
+from pile_lightning.optim import OptimizerConfig, ScheduleConfig, local
+from pile_lightning.parallel import (
+    Recompute,
+    ShardedStrategy,
+    build_network,
+    build_sharded,
+    clip_by_norm,
+    why_not_compile,
+)
 
 __all__ = ["LanguageModule"]
 
@@ -40,6 +48,9 @@ class LanguageModule(LightningModule):
         optimizer: What steps the parameters.
         schedule: Factor on its learning rates as a function of the optimizer step.
         compile: Compile the network's blocks; without a C++ compiler it says so and goes on.
+        activation_checkpointing: ``none`` keeps the whole forward for the backward, ``full`` what
+            each block reads, ``selective`` also the results of its products; the rest is computed
+            again.
     """
 
     network: nn.Module | None
@@ -53,6 +64,7 @@ class LanguageModule(LightningModule):
         optimizer: OptimizerConfig,
         schedule: ScheduleConfig,
         compile: bool = False,
+        activation_checkpointing: Recompute = "none",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -63,6 +75,7 @@ class LanguageModule(LightningModule):
         self.vocab_size = vocab_size
         self.max_seq_len = max_seq_len
         self.compiles = compile
+        self.activation_checkpointing = activation_checkpointing
         self.network = None
 
     @abstractmethod
@@ -79,18 +92,37 @@ class LanguageModule(LightningModule):
     # -- building ---------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Build the network, once; a strategy's context may place it on the meta device."""
+        """Build the network, once, whole or as the strategy spreads it over ranks."""
         if self.network is not None:
             return
-        self.network = self.network_config.build(
-            vocab_size=self.vocab_size, max_seq_len=self.max_seq_len
+        build = partial(
+            self.network_config.build, vocab_size=self.vocab_size, max_seq_len=self.max_seq_len
         )
-        if self.compiles:
-            missing = why_not_compile()
-            if missing is None:
-                compile_blocks(self.network)
-            else:
-                rank_zero_info(f"Training without torch.compile: {missing}.")
+        missing = why_not_compile() if self.compiles else None
+        if missing is not None:
+            rank_zero_info(f"Training without torch.compile: {missing}.")
+        settings: Any = {
+            "recompute": self.activation_checkpointing,
+            "compile": self.compiles and missing is None,
+        }
+        if self.device_mesh is None:
+            self.network = build_network(build, **settings)
+            return
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, ShardedStrategy):
+            raise TypeError(
+                f"{type(strategy).__name__} leaves the sharding of a network to its module; use "
+                f"pile_lightning.ShardedStrategy, which says how, in its place"
+            )
+        mixed = self.trainer.precision == "bf16-mixed"
+        self.network = build_sharded(
+            build,
+            layout=strategy.layout,
+            mesh=strategy.mesh,
+            device=strategy.root_device,
+            compute_dtype=torch.bfloat16 if mixed else None,
+            **settings,
+        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Make the optimizer and a schedule that advances every optimizer step."""
@@ -141,9 +173,26 @@ class LanguageModule(LightningModule):
         num_tokens = self.trainer.strategy.reduce(step_tokens.clone(), reduce_op="sum").clamp(min=1)
         # undo the means that Lightning takes over micro-batches and the strategy over ranks
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, means / num_tokens)
+        torch._foreach_mul_([local(g) for g in self._gradients()], means / num_tokens)
         step_tokens.zero_()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all gradients of all ranks, whatever the strategy."""
+        if gradient_clip_val is None or gradient_clip_val <= 0:
+            return
+        if gradient_clip_algorithm == "value":
+            for gradient in self._gradients():
+                local(gradient).clamp_(-gradient_clip_val, gradient_clip_val)
+            return
+        self._counters.norm = clip_by_norm(self._gradients(), gradient_clip_val)
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.parameters() if p.grad is not None]
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         """Log the mean loss of the tokens since the last time, and the learning rate."""
@@ -156,6 +205,8 @@ class LanguageModule(LightningModule):
         nats, num_tokens = sums.tolist()
         self.log("train/loss", nats / max(1, num_tokens), prog_bar=True)
         self.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"])
+        if self._counters.norm is not None:
+            self.log("train/gradient_norm", self._counters.norm)
 
     # -- scoring ----------------------------------------------------------------------------------
 
@@ -211,6 +262,7 @@ class _Counters:
         self.nats = torch.zeros((), dtype=floats, device=device)
         self.num_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.step_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        self.norm: Tensor | None = None
 
     def take(self) -> Tensor:
         """Return nats and tokens since the last time (2,)."""

@@ -17,6 +17,7 @@ from pile_lightning.nn import (
     linear_cross_entropy,
 )
 from pile_lightning.optim import LinearConfig, MuonConfig, OptimizerConfig, ScheduleConfig
+from pile_lightning.parallel import Recompute
 
 __all__ = ["CausalLM"]
 
@@ -31,6 +32,7 @@ class CausalLM(LanguageModule):
         optimizer: What steps the parameters.
         schedule: Factor on its learning rates as a function of the optimizer step.
         compile: Compile the network's blocks; without a C++ compiler it says so and goes on.
+        activation_checkpointing: How much of the forward is computed again in the backward.
 
     Example:
         >>> model = CausalLM(DecoderConfig(d_model=32, num_layers=1), vocab_size=65, max_seq_len=16)
@@ -47,6 +49,7 @@ class CausalLM(LanguageModule):
         optimizer: OptimizerConfig = MuonConfig(),
         schedule: ScheduleConfig = LinearConfig(),
         compile: bool = False,
+        activation_checkpointing: Recompute = "none",
     ) -> None:
         super().__init__(
             network,
@@ -55,6 +58,7 @@ class CausalLM(LanguageModule):
             optimizer=optimizer,
             schedule=schedule,
             compile=compile,
+            activation_checkpointing=activation_checkpointing,
         )
 
     def forward(self, batch: TokenBatch) -> Tensor:

@@ -6,6 +6,7 @@ embedding, whose looked-up rows are normalised, and output projections that star
 GPT-2 and their kin are other values of the same fields.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -201,17 +202,14 @@ class Decoder(nn.Module):
         earlier = None if cache is None else cache.recent_ids
         x, rows = self._embed(input_ids, position_ids, earlier)
         rotation = self.positions.rotation(position_ids)
-        for index, block in enumerate(self.blocks):
-            values = None
-            if self.tables is not None:
-                x = self.tables.add(x, rows, index)
-                values = self.tables.value(input_ids, index)
-            if cache is None:
-                x = block(x, mask=allowed, rotation=rotation, values=values)
-            else:
-                # past a compiled __call__: every length of the cache would be compiled anew
-                layer = cache.layers[index]
-                x = block.forward(x, mask=allowed, rotation=rotation, values=values, cache=layer)
+        layers = [None] * len(self.blocks) if cache is None else cache.layers
+        with nullcontext() if cache is None else _eager():
+            for index, (block, layer) in enumerate(zip(self.blocks, layers, strict=True)):
+                values = None
+                if self.tables is not None:
+                    x = self.tables.add(x, rows, index)
+                    values = self.tables.value(input_ids, index)
+                x = block(x, mask=allowed, rotation=rotation, values=values, cache=layer)
         if cache is not None and self.tables is not None:
             cache.remember(input_ids, self.tables.reach)
         out: Tensor = self.norm(x)
@@ -269,6 +267,12 @@ class Decoder(nn.Module):
                 before = self.embedding_norm(self.embedding(previous[0].clamp(min=0)))
                 x = self.tables.smear(x, before * known[:, :, None])
         return to_autocast(self.dropout(self.positions.embed(x, position_ids))), rows
+
+
+def _eager() -> AbstractContextManager[None]:
+    """Run compiled blocks as they are written: each length of a cache would be compiled anew."""
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _causal(input_ids: Tensor, start: int, document_ids: Tensor | None) -> Mask:

@@ -12,6 +12,7 @@ from pile_lightning.optim.schedules import (
     linear,
     warmup_stable_decay,
 )
+from pile_lightning.optim.sharded import local
 
 __all__ = [
     "AdamW",
@@ -26,6 +27,7 @@ __all__ = [
     "WarmupStableDecayConfig",
     "cosine",
     "linear",
+    "local",
     "orthogonalise",
     "parameter_roles",
     "warmup_stable_decay",

@@ -1,6 +1,26 @@
-"""What carries a network onto hardware: compilation and checkpoint files."""
+"""What carries a network onto hardware: compiling, sharding, and checkpoint files."""
 
+from pile_lightning.parallel.build import build_network, build_sharded
 from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
 from pile_lightning.parallel.compile import compile_blocks, why_not_compile
+from pile_lightning.parallel.layout import Layout
+from pile_lightning.parallel.norm import clip_by_norm, global_norm
+from pile_lightning.parallel.recompute import Recompute, recompute_blocks
+from pile_lightning.parallel.strategy import ShardedStrategy, launched_ranks
+from pile_lightning.parallel.tensor import TensorParallel
 
-__all__ = ["AtomicCheckpointIO", "compile_blocks", "why_not_compile"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "Layout",
+    "Recompute",
+    "ShardedStrategy",
+    "TensorParallel",
+    "build_network",
+    "build_sharded",
+    "clip_by_norm",
+    "compile_blocks",
+    "global_norm",
+    "launched_ranks",
+    "recompute_blocks",
+    "why_not_compile",
+]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from pile_lightning.parallel.blocks import blocks_of
+
 __all__ = ["compile_blocks", "why_not_compile"]
 
 
@@ -27,6 +29,5 @@ def compile_blocks(network: nn.Module) -> None:
 
     State-dict keys stay what they were.
     """
-    blocks = getattr(network, "blocks", None)
-    for module in blocks if isinstance(blocks, nn.ModuleList) else [network]:
-        module.compile()
+    for block in blocks_of(network):
+        block.compile()

@@ -1,0 +1,75 @@
+"""From a config to a network on its devices: split, recomputed, compiled, sharded, filled."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from pile_lightning.parallel.compile import compile_blocks
+from pile_lightning.parallel.layout import Layout
+from pile_lightning.parallel.materialize import materialize
+from pile_lightning.parallel.recompute import Recompute, recompute_blocks
+from pile_lightning.parallel.shard import shard_network
+from pile_lightning.parallel.tensor import split_layers
+
+__all__ = ["build_network", "build_sharded"]
+
+
+def build_network(
+    build: Callable[[], nn.Module], *, recompute: Recompute = "none", compile: bool = False
+) -> nn.Module:
+    """Build a network that is whole on every rank.
+
+    Args:
+        build: Makes it.
+        recompute: Activation checkpointing of its blocks.
+        compile: Compile its blocks.
+    """
+    network = build()
+    recompute_blocks(network, recompute)
+    if compile:
+        compile_blocks(network)
+    return network
+
+
+def build_sharded(
+    build: Callable[[], nn.Module],
+    *,
+    layout: Layout,
+    mesh: DeviceMesh,
+    device: torch.device,
+    recompute: Recompute = "none",
+    compile: bool = False,
+    compute_dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Build a network that is spread over ranks, with the weights that one whole would have.
+
+    A network with a method ``reset_parameters``, which fills all of it, is built without memory and
+    filled when it is spread; another is built whole on every rank first.
+
+    Args:
+        build: Makes it.
+        layout: How many ranks share what.
+        mesh: As ``layout.mesh`` makes it.
+        device: This rank's.
+        recompute: Activation checkpointing of its blocks.
+        compile: Compile its blocks.
+        compute_dtype: What parameters are gathered in.
+    """
+    with torch.device("meta"):
+        network = build()
+    reset = getattr(network, "reset_parameters", None)
+    if not callable(reset):
+        network = build()
+    if layout.tensor > 1:
+        split_layers(network, mesh["tensor"])
+    # this order: what is recomputed is compiled, and gathering stays outside of both
+    recompute_blocks(network, recompute)
+    if compile:
+        compile_blocks(network)
+    if layout.is_sharded:
+        shard_network(network, mesh, layout=layout, compute_dtype=compute_dtype)
+    if callable(reset):
+        materialize(network, torch.device("cpu") if layout.cpu_offload else device, reset)
+    return network

@@ -1,0 +1,60 @@
+"""Activation checkpointing: keep less of the forward, and compute it again in the backward.
+
+``full`` keeps what a block reads; ``selective`` keeps the results of matrix products and of
+attention as well, and computes again only what is cheap: norms, activations, rotations.
+"""
+
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from pile_lightning.parallel.blocks import blocks_of
+
+__all__ = ["Recompute", "recompute_blocks"]
+
+Recompute: TypeAlias = Literal["none", "selective", "full"]
+"""How much of the forward is computed again."""
+
+_KEPT_NAMES = (
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
+_KEPT = {getattr(torch.ops.aten, name).default for name in _KEPT_NAMES}
+
+
+def recompute_blocks(network: nn.Module, how: Recompute) -> None:
+    """Let each block of ``network`` keep less, in place; parameters keep their names.
+
+    Raises:
+        ValueError: For an unknown way.
+    """
+    if how not in ("none", "selective", "full"):
+        raise ValueError(
+            f"activation_checkpointing={how!r} is unknown; choose none, selective or full"
+        )
+    if how == "none":
+        return
+    settings: dict[str, Any] = {"use_reentrant": False}
+    if how == "selective":
+        settings["context_fn"] = partial(create_selective_checkpoint_contexts, _keep)
+    for block in blocks_of(network):
+        # on the instance: a wrapper around the block would change the names of its parameters
+        block.forward = partial(checkpoint, block.forward, **settings)
+
+
+def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if op in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
