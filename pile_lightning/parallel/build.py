@@ -68,7 +68,7 @@ def build_sharded(
     recompute_blocks(network, recompute)
     if compile:
         compile_blocks(network)
-    if layout.is_sharded:
+    if layout.is_sharded or layout.tensor == 1:
         shard_network(network, mesh, layout=layout, compute_dtype=compute_dtype)
     if callable(reset):
         materialize(network, torch.device("cpu") if layout.cpu_offload else device, reset)

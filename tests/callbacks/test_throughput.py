@@ -110,7 +110,11 @@ def logged_by(ranks, clock, network=None):
         network=network or Network(), device=torch.device("cpu"), log_dict=logged.update
     )
     trainer = SimpleNamespace(
-        world_size=ranks, accumulate_grad_batches=1, log_every_n_steps=1, global_step=1
+        world_size=ranks,
+        distributed_sampler_kwargs={"num_replicas": ranks, "rank": 0} if ranks > 1 else None,
+        accumulate_grad_batches=1,
+        log_every_n_steps=1,
+        global_step=1,
     )
     throughput = Throughput()
     throughput.on_train_start(trainer, module)
