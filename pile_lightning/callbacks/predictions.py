@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from pile_lightning.batch import IGNORE_INDEX
+from pile_lightning.callbacks.data_rank import DataRank
 
 __all__ = ["WritePredictions"]
 
@@ -17,7 +18,8 @@ __all__ = ["WritePredictions"]
 class WritePredictions(BasePredictionWriter):
     """Write ``predictions.jsonl`` in the run's folder, a line a row, as the rows come.
 
-    Several ranks write a file each, ``predictions-<rank>.jsonl``.
+    Several ranks write a file each, ``predictions-<rank>.jsonl``; of tensor-parallel peers, which
+    see the same rows, the first writes.
 
     Args:
         top: Likeliest tokens to write for each row.
@@ -31,10 +33,13 @@ class WritePredictions(BasePredictionWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the file."""
-        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        place = DataRank.of(trainer)
+        rank = f"-{place.rank}" if place.num_ranks > 1 else ""
         self.path = Path(trainer.default_root_dir, f"predictions{rank}.jsonl")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("")
+        self.writes = place.is_first_peer
+        if self.writes:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("")
 
     def write_on_batch_end(
         self,
@@ -57,6 +62,8 @@ class WritePredictions(BasePredictionWriter):
             batch_idx: Not used.
             dataloader_idx: Not used.
         """
+        if not self.writes:
+            return
         if isinstance(batch, Mapping) and "labels" in batch:
             prediction = prediction[(batch["labels"] != IGNORE_INDEX).any(dim=1)]
         codec = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)

@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from pile_lightning.batch import TokenBatch
+from pile_lightning.callbacks.data_rank import DataRank
 
 __all__ = ["DENSE_PEAK_FLOPS", "Throughput", "dense_peak"]
 
@@ -100,9 +101,7 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count, and log every ``log_every_n_steps`` steps."""
-        # of the data-parallel ranks: tensor-parallel peers get the same rows
-        ranks = (trainer.distributed_sampler_kwargs or {}).get("num_replicas", 1)
-        tokens = batch["input_ids"].numel() * ranks
+        tokens = batch["input_ids"].numel() * DataRank.of(trainer).num_ranks
         self.tokens += tokens
         self._counted += tokens
         if (batch_idx + 1) % trainer.accumulate_grad_batches:

@@ -34,6 +34,8 @@ def quieten() -> None:
             handler.addFilter(_is_not_chatter)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_not_chatter)
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(_is_not_chatter)
+    for name in ("_redistribute", "_collective_utils"):  # which collectives it takes, and why
+        logging.getLogger(f"torch.distributed.tensor.{name}").setLevel(logging.ERROR)
 
 
 CHATTER = (
@@ -47,6 +49,8 @@ CHATTER = (
     "Restoring states from",
     "Restored all states",
     "Loaded model weights",
+    "Initializing distributed",
+    "distributed_backend=",
 )
 
 

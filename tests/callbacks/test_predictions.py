@@ -40,10 +40,29 @@ def test_a_second_time_replaces_the_first(make_trainer, make_model, make_data, t
     assert len(lines_of(tmp_path / "run/predictions.jsonl")) == 2 * 4
 
 
+def rank_of(rank, folder, *, num_replicas):
+    peers = 2 // num_replicas
+    return SimpleNamespace(
+        global_rank=rank,
+        world_size=2,
+        default_root_dir=folder,
+        distributed_sampler_kwargs={"num_replicas": num_replicas, "rank": rank // peers},
+    )
+
+
+def test_of_tensor_parallel_peers_the_first_writes(tmp_path):
+    for rank in (0, 1):
+        writer = WritePredictions(top=1)
+        trainer = rank_of(rank, tmp_path, num_replicas=1)
+        writer.on_predict_start(trainer, None)
+        writer.write_on_batch_end(trainer, None, torch.ones(3, 2) / 2, None, None, 0, 0)
+    assert len(lines_of(tmp_path / "predictions.jsonl")) == 3
+
+
 def test_ranks_write_a_file_each_and_tokens_need_a_tokenizer(tmp_path):
     for rank in (0, 1):
         writer = WritePredictions(top=1)
-        trainer = SimpleNamespace(global_rank=rank, world_size=2, default_root_dir=tmp_path)
+        trainer = rank_of(rank, tmp_path, num_replicas=2)
         writer.on_predict_start(trainer, None)
         row = torch.tensor([[0.25, 0.75]])
         writer.write_on_batch_end(trainer, None, row, None, None, 0, 0)

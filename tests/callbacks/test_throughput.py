@@ -110,6 +110,7 @@ def logged_by(ranks, clock, network=None):
         network=network or Network(), device=torch.device("cpu"), log_dict=logged.update
     )
     trainer = SimpleNamespace(
+        global_rank=0,
         world_size=ranks,
         distributed_sampler_kwargs={"num_replicas": ranks, "rank": 0} if ranks > 1 else None,
         accumulate_grad_batches=1,
