@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -22,7 +23,7 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
 from pile_lightning.nn import NetworkConfig
-from pile_lightning.optim import OptimizerConfig, ScheduleConfig, local
+from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, local
 from pile_lightning.parallel import (
     Recompute,
     ShardedStrategy,
@@ -133,6 +134,11 @@ class LanguageModule(LightningModule):
                 f"last one; set trainer.max_steps"
             )
         optimizer = self.optimizer_config.build(self.built_network)
+        if isinstance(self.trainer.strategy, FSDPStrategy) and isinstance(optimizer, Muon):
+            raise ValueError(
+                f"{type(self.trainer.strategy).__name__} flattens parameters, and Muon steps "
+                f"matrices; use pile_lightning.ShardedStrategy, or AdamWConfig"
+            )
         schedule = LambdaLR(optimizer, self.schedule_config.build(total=total))
         # "step": the default would advance it once an epoch and leave a warm-up at its start
         return {
@@ -189,7 +195,11 @@ class LanguageModule(LightningModule):
             for gradient in self._gradients():
                 local(gradient).clamp_(-gradient_clip_val, gradient_clip_val)
             return
-        self._counters.norm = clip_by_norm(self._gradients(), gradient_clip_val)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDPStrategy):  # its gradients are parts, and only it knows of what
+            self._counters.norm = strategy.model.clip_grad_norm_(gradient_clip_val)
+        else:
+            self._counters.norm = clip_by_norm(self._gradients(), gradient_clip_val)
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.parameters() if p.grad is not None]

@@ -21,6 +21,7 @@ from pile_lightning.nn.positions import (
     RopeConfig,
     SinusoidalConfig,
 )
+from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
 from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "PileConfig",
     "Positions",
     "PositionsConfig",
+    "PostNormDecoderLayer",
+    "PostNormEncoderLayer",
     "RMSNorm",
     "RMSNormConfig",
     "RopeConfig",

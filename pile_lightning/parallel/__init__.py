@@ -3,6 +3,7 @@
 from pile_lightning.parallel.build import build_network, build_sharded
 from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
 from pile_lightning.parallel.compile import compile_blocks, why_not_compile
+from pile_lightning.parallel.fsdp1 import BlockFSDPStrategy
 from pile_lightning.parallel.layout import Layout
 from pile_lightning.parallel.norm import clip_by_norm, global_norm
 from pile_lightning.parallel.recompute import Recompute, recompute_blocks
@@ -11,6 +12,7 @@ from pile_lightning.parallel.tensor import TensorParallel
 
 __all__ = [
     "AtomicCheckpointIO",
+    "BlockFSDPStrategy",
     "Layout",
     "Recompute",
     "ShardedStrategy",

@@ -9,7 +9,8 @@ import zstandard
 
 from tests.conftest import REPOSITORY
 
-CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+STRATEGIES = sorted((REPOSITORY / "configs/cluster").glob("*.yaml"))
 PILE = yaml.safe_load((REPOSITORY / "configs/the_pile.yaml").read_text())["data"]["init_args"]
 
 # what makes any of them small
@@ -100,3 +101,21 @@ def test_a_runs_folder_is_its_own_and_named_by_its_config():
     for config in CONFIGS:
         trainer = yaml.safe_load(config.read_text())["trainer"]
         assert trainer["default_root_dir"] == f"runs/{config.stem}"
+
+
+@pytest.mark.parametrize("config", STRATEGIES, ids=lambda path: path.stem)
+def test_a_strategy_goes_on_top_of_any_config(config, tmp_path, command_line):
+    quickstart = REPOSITORY / "configs/quickstart.yaml"
+    printed = command_line(
+        "fit",
+        f"--config={quickstart}",
+        f"--config={config}",
+        "--trainer.devices=8",
+        "--print_config",
+        cwd=tmp_path,
+    ).stdout
+    both = yaml.safe_load(printed)
+    own = yaml.safe_load(config.read_text())["trainer"]["strategy"]
+    assert both["trainer"]["strategy"]["class_path"] == own["class_path"]
+    assert both["trainer"]["strategy"]["init_args"].items() >= own.get("init_args", {}).items()
+    assert both["trainer"]["default_root_dir"] == "runs/quickstart"
