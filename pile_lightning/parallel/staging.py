@@ -19,8 +19,9 @@ from pile_lightning.parallel.safetensors_file import (
     dtype_name,
     write_safetensors,
 )
+from pile_lightning.parallel.summary import summary_of
 from pile_lightning.parallel.swap import partial, put_in_place, remove, sync_folder
-from pile_lightning.parallel.tree import name_of, split_tensors
+from pile_lightning.parallel.tree import copy_to_memory, name_of, split_tensors
 
 __all__ = ["StagedShards", "stage_shards"]
 
@@ -124,7 +125,7 @@ def stage_shards(
             for box, writer in parts_of_it.items()
         ]
         if rank in parts_of_it.values():
-            parts[names[path]] = _to_memory(held[path][1]) if copy else held[path][1]
+            parts[names[path]] = held[path][1]
         dtype = dtype_name(name_of(path), tensor)
         saved.append(SavedTensor(path=path, dtype=dtype, shape=tuple(tensor.shape), chunks=chunks))
     buffer = io.BytesIO()
@@ -132,9 +133,9 @@ def stage_shards(
     return StagedShards(
         folder=FilePath(folder),
         tensors=saved,
-        parts=parts,
+        parts=copy_to_memory(parts) if copy else parts,
         plain=buffer.getvalue(),
-        summary=dict(state.get("summary", {})),
+        summary=summary_of(state),
     )
 
 
@@ -148,10 +149,6 @@ def _check_alike(first: list[Any], other: list[Any], rank: int) -> None:
         f"ranks 0 and {rank} hold different tensors or orders of them ({what or 'order'}); a "
         f"sharded checkpoint is saved of states with the same keys on all ranks"
     )
-
-
-def _to_memory(tensor: Tensor) -> Tensor:
-    return tensor.to("cpu", copy=True)
 
 
 def _file_of(rank: int) -> str:

@@ -1,11 +1,14 @@
 """A checkpoint is a tree of dictionaries and lists: its tensors by path, and the rest as it is."""
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
-__all__ = ["Path", "at", "name_of", "place", "replace_values", "split_tensors"]
+__all__ = ["Path", "at", "copy_to_memory", "name_of", "place", "replace_values", "split_tensors"]
+
+T = TypeVar("T")
 
 Path = tuple[str | int, ...]
 """Keys and positions on the way to a value, such as ``("optimizer_states", 0, "state", 3)``."""
@@ -54,6 +57,29 @@ def _split(node: Any, path: Path, tensors: dict[Path, Tensor]) -> Any:
                 f"{name_of(path)} is a tuple that holds tensors, which could not be put back in "
                 f"place; make it a list"
             )
+    return node
+
+
+def copy_to_memory(state: T) -> T:
+    """Copy dictionaries, lists and tensors, so that ``state`` may change meanwhile.
+
+    Tensors that share their memory, as tied weights do, share it in the copy.
+    """
+    return cast(T, _copy(state, {}))
+
+
+def _copy(node: Any, copied: dict[object, Tensor]) -> Any:
+    if isinstance(node, Tensor):
+        key = (node.data_ptr(), node.shape, node.stride(), node.dtype, node.device)
+        if key not in copied or not node.numel():
+            copied[key] = node.detach().to("cpu", copy=True)
+        return copied[key]
+    if isinstance(node, dict):
+        twin = copy.copy(node)  # of its kind, with its attributes
+        twin.update({key: _copy(value, copied) for key, value in node.items()})
+        return twin
+    if isinstance(node, list | tuple) and type(node) in (list, tuple):
+        return type(node)(_copy(value, copied) for value in node)
     return node
 
 

@@ -13,7 +13,8 @@ from pile_lightning.parallel import AtomicCheckpointIO
 class Noting(AtomicCheckpointIO):
     """Notes the step of each checkpoint and how many rows its data had served."""
 
-    def __init__(self):
+    def __init__(self, **settings):
+        super().__init__(**settings)
         self.steps = []
         self.rows = []
 
