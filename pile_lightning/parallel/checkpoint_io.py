@@ -12,6 +12,7 @@ from pile_lightning.parallel.background import Background
 from pile_lightning.parallel.checkpoint_paths import load_whole, read_summary
 from pile_lightning.parallel.ranks import Group, rank_and_size
 from pile_lightning.parallel.sealed_file import write_file
+from pile_lightning.parallel.shards import load_shards, read_whole
 from pile_lightning.parallel.staging import stage_shards
 from pile_lightning.parallel.summary import summary_of
 from pile_lightning.parallel.swap import aside, partial, put_in_place, remove
@@ -45,6 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.background = background
         self._thread = Background()
         self._failed: dict[str, str] = {}
+        self._saving: str | None = None
         self._group: Group = None
 
     # -- saving -----------------------------------------------------------------------------------
@@ -85,8 +87,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._save(lambda: staged.write(self._group), path)
 
     def _save(self, write: Callable[[], object], path: str | Path) -> None:
+        self.wait()
+        self._failed.pop(str(path), None)
+        self._saving = str(path)
+
         def save() -> None:
-            self._failed.pop(str(path), None)
             try:
                 write()
             except Exception as error:
@@ -136,6 +141,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.wait()
         return load_whole(path, map_location=map_location)
 
+    def load_shards(self, state: dict[str, Any], path: str | Path) -> dict[str, Any]:
+        """Fill ``state`` in place from a folder, and return what else is in it: a collective.
+
+        Args:
+            state: Keys of the checkpoint that are to be loaded part by part.
+            path: The folder.
+
+        Raises:
+            FileNotFoundError: Where there is none.
+            ValueError: On all ranks, where it is damaged, incomplete, or of another model.
+        """
+        self.wait()
+        load_shards(state, path)
+        return read_whole(path, without=state.keys(), verified=True)
+
     def summary(self, path: str | Path) -> dict[str, Any]:
         """Return what a checkpoint says of itself, without reading its tensors.
 
@@ -143,7 +163,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             FileNotFoundError: Where there is none.
             ValueError: Where it is incomplete, damaged or of another program.
         """
-        self.wait()
         return read_summary(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -151,7 +170,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" in str(path):
             super().remove_checkpoint(path)
             return
-        self.wait()
+        if self._saving == str(path):
+            self.wait()
         for each in (aside(Path(path)), partial(Path(path)), Path(path)):
             remove(each)
 

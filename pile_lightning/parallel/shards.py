@@ -63,6 +63,8 @@ def load_shards(state: dict[str, Any], folder: str | FilePath) -> None:
     folder = standing(FilePath(folder))
 
     def check() -> Manifest:
+        if not folder.exists():
+            raise FileNotFoundError(f"there is no checkpoint {folder}; name one that exists")
         manifest = Manifest.read(folder)
         manifest.verify(folder, share=slice(rank, None, size))
         return manifest
@@ -71,19 +73,23 @@ def load_shards(state: dict[str, Any], folder: str | FilePath) -> None:
     agree(lambda: _fill(state, folder, manifest))
 
 
-def read_whole(folder: str | FilePath, *, without: Collection[str] = ()) -> dict[str, Any]:
+def read_whole(
+    folder: str | FilePath, *, without: Collection[str] = (), verified: bool = False
+) -> dict[str, Any]:
     """Return the state of a sharded checkpoint with whole tensors, in this process alone.
 
     Args:
         folder: The checkpoint.
         without: Keys at the top of the state to leave out.
+        verified: Whether its files have been checked just now.
 
     Raises:
         ValueError: Where the checkpoint is damaged or incomplete.
     """
     folder = standing(FilePath(folder))
     manifest = Manifest.read(folder)
-    manifest.verify(folder)
+    if not verified:
+        manifest.verify(folder)
     state: dict[str, Any] = _read_plain(folder)
     dtypes = {name: dtype for dtype, name in DTYPES.items()}
     with _Parts(folder) as parts:

@@ -144,7 +144,15 @@ def check(tmp_path, pairs, processes):
 
 
 def test_one_layout_saves_and_another_loads(tmp_path):
-    check(tmp_path, [("fsdp2", "tensor2"), ("tensor2", "fsdp2"), ("fsdp2", "alone")], processes=2)
+    pairs = [
+        ("fsdp2 x tensor2", "fsdp2"),
+        ("fsdp2 x tensor2", "alone"),
+        ("fsdp2", "fsdp2 x tensor2"),
+        ("tensor2", "hybrid"),
+        ("hybrid", "tensor4"),
+        ("alone", "fsdp4"),
+    ]
+    check(tmp_path, pairs, processes=4)
 
 
 @pytest.mark.slow

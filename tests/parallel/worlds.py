@@ -9,10 +9,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+# one process imports the package, and those of all tests are its children
+context = mp.get_context("forkserver")
+context.set_forkserver_preload(["pile_lightning.parallel", "torch.distributed.fsdp"])
+
 
 def in_ranks(function, folder, *arguments, processes):
     """Run ``function(rank, folder, *arguments)`` in processes; an error in one is raised here."""
-    context = mp.get_context("spawn")
     failures = context.Queue()
     workers = [
         context.Process(target=_enter, args=(rank, failures, function, folder, *arguments))
