@@ -8,7 +8,8 @@ as they pass, and scale the gradients once before the step.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, Self, cast
 
 import torch
 from lightning import LightningModule
@@ -22,7 +23,7 @@ from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
 from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import OptimizerConfig, ScheduleConfig
-from pile_lightning.parallel import compile_blocks, why_not_compile
+from pile_lightning.parallel import as_file, compile_blocks, why_not_compile
 
 __all__ = ["LanguageModule"]
 
@@ -75,6 +76,25 @@ class LanguageModule(LightningModule):
     @abstractmethod
     def token_nll(self, batch: TokenBatch) -> Tensor:
         """Return the nats of each label (batch, seq), 0 where ignored."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path | IO[bytes], *settings: Any, **more: Any
+    ) -> Self:
+        """Load a checkpoint of any strategy: a file, or the folder of a sharded one.
+
+        Args:
+            checkpoint_path: The file or the folder.
+            settings: As Lightning's ``load_from_checkpoint`` takes them.
+            more: As Lightning's ``load_from_checkpoint`` takes them.
+
+        Raises:
+            ValueError: For a checkpoint that is damaged.
+        """
+        if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
+            with as_file(checkpoint_path) as file:
+                return cast(Self, super().load_from_checkpoint(file, *settings, **more))
+        return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
 
     # -- building ---------------------------------------------------------------------------------
 

@@ -1,15 +1,18 @@
 """One door for checkpoints of either kind: whether a path is a file or a folder does not matter."""
 
+import io
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import torch
 
 from pile_lightning.parallel.manifest import Manifest
-from pile_lightning.parallel.sealed_file import read_file, read_file_summary, verify_file
+from pile_lightning.parallel.sealed_file import is_sealed, read_file, read_file_summary, verify_file
 from pile_lightning.parallel.shards import read_whole
 from pile_lightning.parallel.swap import standing
 
-__all__ = ["checkpoint_size", "load_whole", "read_summary", "verify_checkpoint"]
+__all__ = ["as_file", "checkpoint_size", "load_whole", "read_summary", "verify_checkpoint"]
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
@@ -62,6 +65,26 @@ def load_whole(
         return read_whole(place, without=without)
     state = read_file(place, map_location=map_location)
     return {key: value for key, value in state.items() if key not in without}
+
+
+def as_file(path: str | Path) -> BinaryIO:
+    """Open a checkpoint for ``torch.load``; a folder becomes a file in memory, of the weights.
+
+    A file of ours is checked; of another program's, torch says what it says.
+
+    Raises:
+        FileNotFoundError: Where there is none.
+        ValueError: Where it is ours and incomplete or damaged.
+    """
+    place = _find(path)
+    if place.is_dir():
+        buffer = io.BytesIO()
+        torch.save(read_whole(place, without=("optimizer_states",)), buffer)
+        buffer.seek(0)
+        return buffer
+    if is_sealed(place):
+        verify_file(place)
+    return place.open("rb")
 
 
 def checkpoint_size(path: str | Path) -> int:

@@ -15,7 +15,7 @@ import torch
 
 from pile_lightning.parallel.safetensors_file import SummingFile
 
-__all__ = ["read_file", "read_file_summary", "verify_file", "write_file"]
+__all__ = ["is_sealed", "read_file", "read_file_summary", "verify_file", "write_file"]
 
 _MARK = b"PILECKPT"
 _TAIL = 8 + 8 + len(_MARK)  # the length and the checksum in hexadecimal digits, and the mark
@@ -85,6 +85,13 @@ class _ZipFile(SummingFile):
         super().write(summary)
         super().write(b"%08x" % len(summary))
         super().write(b"%08x" % self.crc32 + _MARK)
+
+
+def is_sealed(path: Path) -> bool:
+    """Say whether a file ends as ours do; whether it is whole is another question."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - len(_MARK)))
+        return file.read() == _MARK
 
 
 def read_file_summary(path: Path) -> dict[str, Any]:
