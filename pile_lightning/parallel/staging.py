@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from pile_lightning.parallel.chunks import assign_writers, check_cover, local_part
+from pile_lightning.parallel.chunks import Box, assign_writers, check_cover, local_part
 from pile_lightning.parallel.manifest import PLAIN, Chunk, Manifest, SavedTensor
 from pile_lightning.parallel.ranks import Group, agree, gather, rank_and_size
 from pile_lightning.parallel.safetensors_file import (
@@ -21,7 +21,7 @@ from pile_lightning.parallel.safetensors_file import (
 )
 from pile_lightning.parallel.summary import summary_of
 from pile_lightning.parallel.swap import partial, put_in_place, remove, sync_folder
-from pile_lightning.parallel.tree import copy_to_memory, name_of, split_tensors
+from pile_lightning.parallel.tree import Path, copy_to_memory, name_of, split_tensors
 
 __all__ = ["StagedShards", "stage_shards"]
 
@@ -104,30 +104,34 @@ def stage_shards(
     """
     rank, _ = rank_and_size()
     plain, tensors = split_tensors(state)
-    names = {path: f"{n}:{name_of(path)}" for n, path in enumerate(tensors)}
     held = {path: local_part(tensor) for path, tensor in tensors.items()}
     of_ranks = gather(
-        [
+        {
+            path: _Held(
+                shape=tuple(tensor.shape),
+                dtype=dtype_name(name_of(path), tensor),
+                width=tensor.element_size(),
+                box=held[path][0],
+                distributed=isinstance(tensor, DTensor),
+            )
+            for path, tensor in tensors.items()
             # of what is no DTensor, rank 0's is the one that counts
-            (path, tuple(t.shape), held[path][0] if rank == 0 or isinstance(t, DTensor) else None)
-            for path, t in tensors.items()
-        ]
+            if rank == 0 or isinstance(tensor, DTensor)
+        }
     )
-    for other, told in enumerate(of_ranks):
-        _check_alike(of_ranks[0], told, other)
-    boxes = [[box for _, _, box in told] for told in of_ranks]
-    writers = assign_writers(boxes, [t.element_size() for t in tensors.values()])
+    for other, its in enumerate(of_ranks):
+        _check_alike(of_ranks[0], its, other)
+    first = of_ranks[0]
+    boxes = [[its[path].box if path in its else None for path in first] for its in of_ranks]
+    plan = assign_writers(boxes, [each.width for each in first.values()])
     saved, parts = [], {}
-    for (path, tensor), parts_of_it in zip(tensors.items(), writers, strict=True):
-        check_cover(name_of(path), tensor.shape, list(parts_of_it))
-        chunks = [
-            Chunk(box=box, file=_file_of(writer), name=names[path])
-            for box, writer in parts_of_it.items()
-        ]
-        if rank in parts_of_it.values():
-            parts[names[path]] = held[path][1]
-        dtype = dtype_name(name_of(path), tensor)
-        saved.append(SavedTensor(path=path, dtype=dtype, shape=tuple(tensor.shape), chunks=chunks))
+    for number, (path, whole) in enumerate(first.items()):
+        name, writers = f"{number}:{name_of(path)}", plan[number]
+        check_cover(name_of(path), whole.shape, list(writers))
+        chunks = [Chunk(box=b, file=_file_of(writer), name=name) for b, writer in writers.items()]
+        if rank in writers.values():
+            parts[name] = held[path][1]
+        saved.append(SavedTensor(path=path, dtype=whole.dtype, shape=whole.shape, chunks=chunks))
     buffer = io.BytesIO()
     torch.save(plain, buffer)
     return StagedShards(
@@ -139,16 +143,29 @@ def stage_shards(
     )
 
 
-def _check_alike(first: list[Any], other: list[Any], rank: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What a rank tells the others of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    width: int
+    box: Box | None
+    distributed: bool
+
+
+def _check_alike(first: dict[Path, _Held], other: dict[Path, _Held], rank: int) -> None:
     """Check that a rank holds parts of the same tensors as rank 0."""
-    if [told[:2] for told in first] == [told[:2] for told in other]:
-        return
-    differ = {(path, shape) for path, shape, _ in first} ^ {(p, s) for p, s, _ in other}
-    what = ", ".join(sorted(f"{name_of(path)} {shape}" for path, shape in differ)[:4])
-    raise ValueError(
-        f"ranks 0 and {rank} hold different tensors or orders of them ({what or 'order'}); a "
-        f"sharded checkpoint is saved of states with the same keys on all ranks"
+    one, two = (
+        {(path, each.shape) for path, each in its.items() if each.distributed}
+        for its in (first, other)
     )
+    if one != two:
+        what = ", ".join(sorted(f"{name_of(path)} {shape}" for path, shape in one ^ two)[:4])
+        raise ValueError(
+            f"ranks 0 and {rank} hold parts of different tensors ({what}); a sharded checkpoint is "
+            f"saved of states with the same keys on all ranks"
+        )
 
 
 def _file_of(rank: int) -> str:

@@ -101,6 +101,8 @@ def rank_one_has_a_full_disk(rank, folder):
 
     write, rank_zero_only.rank = staging.write_safetensors, rank
     with world(folder, "save", rank, 2):
+        with pytest.raises(ValueError, match=r"ranks 0 and 1 hold parts of different tensors \(0/"):
+            AtomicCheckpointIO().save_shards({rank: replicas()}, os.path.join(folder, "x"))
         for background in (False, True):
             io = AtomicCheckpointIO(background=background)
             path = os.path.join(folder, f"{background}.ckpt")
