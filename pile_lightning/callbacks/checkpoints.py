@@ -1,7 +1,8 @@
 """When to save: the last step to go on from, and the best score to keep.
 
-Two files of fixed names, overwritten by an atomic writer, so that a run's folder says by itself
-what is in it and can be moved. (``ModelCheckpoint`` stores absolute paths and numbers its files.)
+Two checkpoints of fixed names, overwritten by an atomic writer, so that a run's folder says by
+itself what is in it and can be moved. (``ModelCheckpoint`` stores absolute paths and numbers its
+files.)
 """
 
 import math
@@ -10,6 +11,10 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_warn
+
+from pile_lightning.callbacks.history import Summarises
+from pile_lightning.callbacks.saving import checkpoint_folder, why_not_saved
 
 __all__ = ["BestCheckpoint", "LastCheckpoint"]
 
@@ -28,11 +33,11 @@ class LastCheckpoint(Checkpoint):
                 f"choose at least 1"
             )
         self.every_n_steps = every_n_steps
-        self._saved = 0
+        self._saved: int | None = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the folder (on all ranks: Lightning broadcasts it)."""
-        self.path = _path(trainer, "last.ckpt")
+        self.path = os.path.join(checkpoint_folder(trainer), "last.ckpt")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the step that training starts from as saved."""
@@ -51,8 +56,22 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step of a run that was stopped early."""
+        """Save the last step of a run that was stopped early, or whose save failed.
+
+        Raises:
+            OSError: Where it cannot be saved: a run must not end well without its outcome.
+        """
+        if trainer.fast_dev_run:
+            return
+        if self._saved == trainer.global_step and why_not_saved(trainer, self.path, wait=True):
+            self._saved = None
         self._save(trainer)
+        reason = why_not_saved(trainer, self.path, wait=True)
+        if reason is not None:
+            raise OSError(
+                f"the run ended at step {trainer.global_step}, which could not be saved to "
+                f"{self.path}: {reason}. Make room, and go on from an earlier checkpoint"
+            )
 
     def _save(self, trainer: Trainer) -> None:
         # the step that was saved stays current until the next one is whole
@@ -72,10 +91,11 @@ class BestCheckpoint(Checkpoint):
         self.monitor = monitor
         self.best_score: float | None = None
         self.best_step: int | None = None
+        self._before = self.state_dict()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the folder (on all ranks: Lightning broadcasts it)."""
-        self.path = _path(trainer, "best.ckpt")
+        self.path = os.path.join(checkpoint_folder(trainer), "best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far and its step."""
@@ -86,22 +106,38 @@ class BestCheckpoint(Checkpoint):
         self.best_score = state_dict["best_score"]
         self.best_step = state_dict["best_step"]
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the best score to what the checkpoint says of itself."""
+        checkpoint.setdefault("summary", {}).update(self.state_dict())
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on from the file: the last checkpoint is saved before its step is scored."""
+        """Go on from what is there: the last checkpoint is saved before its step is scored."""
         kept = self._kept(trainer) if trainer.is_global_zero and trainer.global_step > 0 else None
         kept = trainer.strategy.broadcast(kept)
         # a best of beyond the step that training starts from is of steps that are to be repeated
-        if kept is None or kept["best_score"] is None or kept["best_step"] > trainer.global_step:
-            return
-        if self.best_score is None or kept["best_score"] < self.best_score:
+        if kept is not None and (kept["best_step"] or 0) <= trainer.global_step:
             self.load_state_dict(kept)
+        self._before = self.state_dict()
 
     def _kept(self, trainer: Trainer) -> dict[str, Any] | None:
-        if not os.path.isfile(self.path):
+        """Return the best of the checkpoint that is there; none is known if it is damaged."""
+        reader = trainer.strategy.checkpoint_io
+        try:
+            if isinstance(reader, Summarises):
+                state = reader.summary(self.path)
+            else:
+                checkpoint = reader.load_checkpoint(self.path, weights_only=True)
+                state = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        except FileNotFoundError:
             return None
-        checkpoint = trainer.strategy.checkpoint_io.load_checkpoint(self.path, weights_only=True)
-        state: dict[str, Any] | None = checkpoint.get("callbacks", {}).get(self.state_key)
-        return state
+        except ValueError as error:
+            rank_zero_warn(f"The next score counts as the best, and replaces this one: {error}")
+            return {"best_score": None, "best_step": None}
+        if state.get("best_score") is None:
+            return None
+        return {name: state[name] for name in ("best_score", "best_step")}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where the score is the best so far.
@@ -119,11 +155,15 @@ class BestCheckpoint(Checkpoint):
         score = float(trainer.callback_metrics[self.monitor])
         if math.isnan(score):
             return  # no later score would be smaller
+        self._forget_unsaved(trainer)  # one that was saved in the background
         # ranks hold the same reduced score, so all of them save or none
         if self.best_score is None or score < self.best_score:
+            self._before = self.state_dict()
             self.best_score, self.best_step = score, trainer.global_step
             trainer.save_checkpoint(self.path)
+            self._forget_unsaved(trainer)
 
-
-def _path(trainer: Trainer, name: str) -> str:
-    return os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints", name)
+    def _forget_unsaved(self, trainer: Trainer) -> None:
+        """Go back to the best that is there, where the save of a better one failed."""
+        if why_not_saved(trainer, self.path) is not None:
+            self.load_state_dict(self._before)

@@ -7,6 +7,8 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from pile_lightning.cli.checkpoints import list_checkpoints
+from pile_lightning.cli.consolidate import consolidate, consolidate_parser
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.generate import generate
 from pile_lightning.cli.inspection import inspect, inspect_parser
@@ -25,10 +27,15 @@ class _Command(NamedTuple):
     """Is given the parser, what it parsed, and the arguments."""
 
 
-def _generate_parser() -> ShortErrorParser:
-    parser = ShortErrorParser(description="Stream text that continues a prompt.")
-    parser.add_function_arguments(generate, as_positional=True)
-    return parser
+def _function(help: str, description: str, function: Callable[..., None]) -> _Command:
+    """Make a command of a function and its arguments."""
+
+    def parser() -> ShortErrorParser:
+        made = ShortErrorParser(description=description)
+        made.add_function_arguments(function, as_positional=True)
+        return made
+
+    return _Command(help, parser, lambda parser, settings, arguments: function(**vars(settings)))
 
 
 COMMANDS = {
@@ -36,10 +43,18 @@ COMMANDS = {
         "build the store of a run's text, without training", prepare_parser, prepare
     ),
     "inspect": _Command("show what a run's model will see", inspect_parser, inspect),
-    "generate": _Command(
-        "stream text from a trained model",
-        _generate_parser,
-        lambda parser, settings, arguments: generate(**vars(settings)),
+    "generate": _function(
+        "stream text from a trained model", "Stream text that continues a prompt.", generate
+    ),
+    "checkpoints": _function(
+        "list the checkpoints of a run",
+        "List the checkpoints of a run, newest last, and check that they are whole.",
+        list_checkpoints,
+    ),
+    "consolidate": _Command(
+        "turn a sharded checkpoint into one file",
+        consolidate_parser,
+        lambda parser, settings, arguments: consolidate(**vars(settings)),
     ),
 }
 

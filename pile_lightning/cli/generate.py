@@ -12,6 +12,8 @@ from lightning import LightningModule
 from pile_lightning.callbacks import continue_text
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.data import Tokenizer
+from pile_lightning.parallel import as_file
+from pile_lightning.parallel.swap import standing
 
 __all__ = ["generate", "load_run"]
 
@@ -23,7 +25,7 @@ def load_run(run: Path, *, checkpoint: str | None = None) -> LightningModule:
 
     Args:
         run: The run's folder.
-        checkpoint: ``best``, ``last`` or a file; the best there is by default.
+        checkpoint: ``best``, ``last``, ``auto``, a file or a folder; the best there is by default.
 
     Raises:
         FileNotFoundError: Where the folder is no run, or the checkpoint is missing.
@@ -46,11 +48,13 @@ def load_run(run: Path, *, checkpoint: str | None = None) -> LightningModule:
                 f"install it, or add its folder to PYTHONPATH"
             ) from None
     if checkpoint is None:
-        checkpoint = "best" if (run / "checkpoints" / "best.ckpt").exists() else "last"
+        best = standing(run / "checkpoints" / "best.ckpt")
+        checkpoint = "best" if best.exists() else "last"
     path = resolve_checkpoint(checkpoint, run)
     module_name, _, class_name = config["model"]["class_path"].rpartition(".")
     kind: type[LightningModule] = getattr(sys.modules[module_name], class_name)
-    return kind.load_from_checkpoint(str(path), map_location="cpu").eval()
+    with as_file(str(path)) as file:
+        return kind.load_from_checkpoint(file, map_location="cpu").eval()
 
 
 def _class_paths(config: Any) -> Iterator[str]:
@@ -87,7 +91,7 @@ def generate(
         top_p: Draw among the likeliest tokens that together have this probability; null for all.
         seed: Of the draws; the same seed gives the same text.
         stop: Strings that end the text.
-        checkpoint: best, last or a file; the best there is by default.
+        checkpoint: best, last, auto, a file or a folder; the best there is by default.
     """
     folder = Path(run)
     model = load_run(folder, checkpoint=checkpoint)

@@ -15,8 +15,10 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from pile_lightning.callbacks import (
     BestCheckpoint,
+    CheckpointSummary,
     Curves,
     DeliveredTokens,
+    KeptCheckpoints,
     LastCheckpoint,
     MetricsCsv,
     Report,
@@ -60,7 +62,8 @@ class PileCLI(LightningCLI):
     """LightningCLI whose defaults leave a whole run behind, in ``trainer.default_root_dir``.
 
     ``trainer.precision`` left open is chosen by what the machine does well. ``ckpt_path`` takes
-    ``last``, ``best``, a file, or a run's folder.
+    ``auto`` (the newest good one, if there is any), ``last``, ``best``, a checkpoint, or a run's
+    folder.
 
     Args:
         args: Arguments; those of the command line by default.
@@ -94,6 +97,8 @@ class PileCLI(LightningCLI):
             )
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(KeptCheckpoints, "kept_checkpoints")
+        parser.add_class_arguments(AtomicCheckpointIO, "checkpoints")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(WritePredictions, "predictions")
 
@@ -104,7 +109,9 @@ class PileCLI(LightningCLI):
         _score_at_least_once(config.trainer)
         tell_ranks(config.trainer)
         folder = Path(config.trainer.default_root_dir)
-        self.checkpoint = resolve_checkpoint(config.ckpt_path, folder)
+        self.checkpoint = resolve_checkpoint(
+            config.ckpt_path, folder, may_be_fresh=self.config.subcommand == "fit"
+        )
         config.ckpt_path = None
         config.weights_only = True  # a checkpoint is data: loading one never runs code
 
@@ -120,7 +127,7 @@ class PileCLI(LightningCLI):
             kwargs["precision"] = choose_precision(config.accelerator)
         plugins = _as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(AtomicCheckpointIO())
+            plugins.append(self.config_init[self.subcommand].checkpoints)
         kwargs["plugins"] = plugins
         kwargs["logger"] = False
         callbacks: list[Callback] = _as_list(config.callbacks)
@@ -131,6 +138,7 @@ class PileCLI(LightningCLI):
                 own = MetricsCsv(config.default_root_dir)
                 kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
             callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), Report()]
+            callbacks += [CheckpointSummary()]
         kwargs["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.config_init[self.subcommand].ckpt_path = self.checkpoint

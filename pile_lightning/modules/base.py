@@ -9,7 +9,8 @@ as they pass, and scale the gradients once before the step.
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, Self, cast
 
 import torch
 from lightning import LightningModule
@@ -27,6 +28,7 @@ from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, local
 from pile_lightning.parallel import (
     Recompute,
     ShardedStrategy,
+    as_file,
     build_network,
     build_sharded,
     clip_by_norm,
@@ -89,6 +91,25 @@ class LanguageModule(LightningModule):
     @abstractmethod
     def token_nll(self, batch: TokenBatch) -> Tensor:
         """Return the nats of each label (batch, seq), 0 where ignored."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path | IO[bytes], *settings: Any, **more: Any
+    ) -> Self:
+        """Load a checkpoint of any strategy: a file, or the folder of a sharded one.
+
+        Args:
+            checkpoint_path: The file or the folder.
+            settings: As Lightning's ``load_from_checkpoint`` takes them.
+            more: As Lightning's ``load_from_checkpoint`` takes them.
+
+        Raises:
+            ValueError: For a checkpoint that is damaged.
+        """
+        if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
+            with as_file(checkpoint_path) as file:
+                return cast(Self, super().load_from_checkpoint(file, *settings, **more))
+        return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
 
     # -- building ---------------------------------------------------------------------------------
 

@@ -2,11 +2,19 @@
 
 from pile_lightning.parallel.build import build_network, build_sharded
 from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
+from pile_lightning.parallel.checkpoint_paths import (
+    as_file,
+    checkpoint_size,
+    load_whole,
+    read_summary,
+    verify_checkpoint,
+)
 from pile_lightning.parallel.compile import compile_blocks, why_not_compile
 from pile_lightning.parallel.fsdp1 import BlockFSDPStrategy
 from pile_lightning.parallel.layout import Layout
 from pile_lightning.parallel.norm import clip_by_norm, global_norm
 from pile_lightning.parallel.recompute import Recompute, recompute_blocks
+from pile_lightning.parallel.shards import load_shards, read_whole, save_shards
 from pile_lightning.parallel.strategy import ShardedStrategy, launched_ranks
 from pile_lightning.parallel.tensor import TensorParallel
 
@@ -17,12 +25,20 @@ __all__ = [
     "Recompute",
     "ShardedStrategy",
     "TensorParallel",
+    "as_file",
     "build_network",
     "build_sharded",
+    "checkpoint_size",
     "clip_by_norm",
     "compile_blocks",
     "global_norm",
     "launched_ranks",
+    "load_shards",
+    "load_whole",
+    "read_summary",
+    "read_whole",
     "recompute_blocks",
+    "save_shards",
+    "verify_checkpoint",
     "why_not_compile",
 ]

@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
+from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
 from pile_lightning.parallel.layout import Layout
+from pile_lightning.parallel.optimizer_shards import room_for_optimizers
 from pile_lightning.parallel.spread import gather, spread_like
+from pile_lightning.parallel.swap import standing
 
 __all__ = ["ShardedStrategy", "launched_ranks"]
 
@@ -105,8 +108,11 @@ class ShardedStrategy(ModelParallelStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Save a directory of every rank's parts, or one file of rank 0."""
+        """Save a folder of every rank's parts, or one file of rank 0."""
         path = self.broadcast(str(filepath))
+        if self.save_sharded and isinstance(self.checkpoint_io, AtomicCheckpointIO):
+            self.checkpoint_io.save_shards(checkpoint, path)
+            return
         checkpoint = gather(checkpoint)
         if self.is_global_zero:
             self.checkpoint_io.save_checkpoint(checkpoint, path, storage_options=storage_options)
@@ -114,12 +120,19 @@ class ShardedStrategy(ModelParallelStrategy):
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a checkpoint of any strategy and any number of ranks."""
+        """Load a checkpoint of any strategy and any number of ranks.
+
+        Of a folder each rank reads its own parts, into the parameters that are there.
+        """
         path = self.broadcast(str(checkpoint_path))
-        checkpoint: dict[str, Any] = self.checkpoint_io.load_checkpoint(
-            path, weights_only=weights_only
-        )
-        return checkpoint
+        files = self.checkpoint_io
+        if not (isinstance(files, AtomicCheckpointIO) and standing(Path(path)).is_dir()):
+            whole: dict[str, Any] = files.load_checkpoint(path, weights_only=weights_only)
+            return whole
+        state: dict[str, Any] = {"state_dict": self.lightning_module.state_dict()}
+        if self.optimizers:
+            state["optimizer_states"] = room_for_optimizers(path, self.optimizers)
+        return state | files.load_shards(state, path)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Give each rank its part of the weights."""

@@ -13,7 +13,8 @@ from pile_lightning.parallel import AtomicCheckpointIO
 class Noting(AtomicCheckpointIO):
     """Notes the step of each checkpoint and how many rows its data had served."""
 
-    def __init__(self):
+    def __init__(self, **settings):
+        super().__init__(**settings)
         self.steps = []
         self.rows = []
 
@@ -40,8 +41,8 @@ class Scripted(CausalLM):
 def fit(make_trainer, make_model, make_data):
     """Fit a model whose scores are given, and return what was noted of its saves."""
 
-    def run(*callbacks, scores=None, ckpt_path=None, **settings):
-        noting = Noting()
+    def run(*callbacks, scores=None, ckpt_path=None, io=None, **settings):
+        noting = io or Noting()
         if scores is not None:
             settings = {"limit_val_batches": 1, "val_check_interval": 2, **settings}
         model = make_model(Scripted)
@@ -139,3 +140,34 @@ def test_only_training_has_a_best(make_trainer, make_model, make_data, fit, tmp_
     model.scores = {0: 0.1}
     make_trainer(best, limit_val_batches=1).validate(model, make_data(), verbose=False)
     assert (tmp_path / "run/checkpoints/best.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_best_that_was_not_saved_is_not_the_best(fit, tmp_path, monkeypatch, background):
+    save, full = torch.save, iter([False, True, False])
+
+    def sometimes(checkpoint, file):
+        if next(full):
+            raise OSError(28, "No space left on device")
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, "save", sometimes)
+    best = BestCheckpoint()
+    with pytest.warns(UserWarning, match="best.ckpt was not saved: .*No space"):
+        fit(
+            best,
+            io=Noting(background=background),
+            scores={2: 3.0, 4: 1.0, 6: 2.0, 8: 2.5},
+            max_steps=8,
+        )
+    assert step_of(tmp_path / "run/checkpoints/best.ckpt") == 6
+    assert (best.best_step, best.best_score) == (6, 2.0)
+
+
+def test_a_damaged_best_is_replaced(fit, tmp_path):
+    folder = tmp_path / "run/checkpoints"
+    fit(LastCheckpoint(2), BestCheckpoint(), scores={2: 1.0}, max_steps=2)
+    (folder / "best.ckpt").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="next score counts as the best.*best.ckpt"):
+        fit(BestCheckpoint(), scores={4: 2.0}, max_steps=4, ckpt_path=folder / "last.ckpt")
+    assert step_of(folder / "best.ckpt") == 4

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_tensors_and_numbers_come_back(tmp_path):
 
 @pytest.mark.parametrize("stage", ["write", "sync"])
 def test_a_save_that_fails_leaves_the_old_checkpoint(path, monkeypatch, stage):
-    before = path.read_bytes()
+    before, io = path.read_bytes(), AtomicCheckpointIO()
 
     def half_written(checkpoint, file):
         file.write(b"half of a checkp")
@@ -48,11 +49,13 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(path, monkeypatch, stage):
             patch.setattr(torch, "save", half_written)
         else:
             patch.setattr(os, "fsync", lost)
-        with pytest.raises(OSError, match="no space"):
-            AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+        with pytest.warns(UserWarning, match=r"last.ckpt was not saved: no space .* tries again"):
+            io.save_checkpoint({"step": 2}, path)
+    assert io.failed(path) == "no space left on device"
     assert path.read_bytes() == before
-    assert [p for p in names_beside(path) if p.endswith(".ckpt")] == ["last.ckpt"]
-    AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert names_beside(path) == ["last.ckpt"]
+    io.save_checkpoint({"step": 2}, path)
+    assert io.failed(path) is None
     assert names_beside(path) == ["last.ckpt"]
     assert AtomicCheckpointIO().load_checkpoint(path) == {"step": 2}
 
@@ -81,7 +84,7 @@ def test_the_new_file_is_written_on_the_file_system_of_the_old(path, monkeypatch
     save = torch.save
 
     def noting(checkpoint, file):
-        opened.append(os.path.dirname(file.name))
+        opened.append(os.path.dirname(file.file.name))
         save(checkpoint, file)
 
     monkeypatch.setattr(torch, "save", noting)
@@ -107,6 +110,69 @@ def test_remote_paths_go_to_the_writer_that_knows_them(monkeypatch):
 
 
 def test_a_checkpoint_that_holds_code_is_refused(path):
-    torch.save({"run": os.getcwd}, path)
+    AtomicCheckpointIO().save_checkpoint({"run": os.getcwd}, path)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        AtomicCheckpointIO().load_checkpoint(path)
+        AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
+
+
+def test_other_tools_open_the_file(tmp_path):
+    path = tmp_path / "last.ckpt"
+    weight = torch.randn(7, 300)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"weight": weight}, "global_step": 3}, path)
+    for settings in ({}, {"mmap": True}):
+        loaded = torch.load(path, weights_only=True, **settings)
+        assert torch.equal(loaded["state_dict"]["weight"], weight)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    moved = tmp_path / "moved.ckpt"
+    path.rename(moved)
+    assert AtomicCheckpointIO().load_checkpoint(moved)["global_step"] == 3
+
+
+def test_a_folder_is_loaded_like_a_file(tmp_path):
+    state = {
+        "state_dict": {"weight": torch.randn(3, 2), "count": torch.tensor(5)},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []}],
+        "global_step": 3,
+        "summary": {"tokens": 300},
+    }
+    io = AtomicCheckpointIO()
+    io.save_shards(state, tmp_path / "folder")
+    io.save_checkpoint(state, tmp_path / "file")
+    assert (tmp_path / "folder").is_dir()
+    one, two = io.load_checkpoint(tmp_path / "folder"), io.load_checkpoint(str(tmp_path / "file"))
+    assert one.keys() == two.keys()
+    assert torch.equal(one["state_dict"]["weight"], two["state_dict"]["weight"])
+    assert one["optimizer_states"] == two["optimizer_states"]
+    for name in ("file", "folder"):
+        assert io.summary(tmp_path / name) == {"step": 3, "tokens": 300}
+
+
+@pytest.mark.parametrize("first", ["file", "folder"])
+def test_a_folder_replaces_a_file_and_the_other_way_round(tmp_path, first):
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    saves = [io.save_checkpoint, io.save_shards]
+    for step, save in enumerate(saves if first == "file" else saves[::-1]):
+        save({"global_step": step}, path)
+        assert io.load_checkpoint(path) == {"global_step": step}
+        assert names_beside(path) == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("save", ["save_checkpoint", "save_shards"])
+def test_what_a_kill_leaves_is_passed_over_and_then_removed(tmp_path, save):
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    getattr(io, save)({"global_step": 1}, path)
+    path.rename(tmp_path / ".last.ckpt.old")  # killed between the two renames
+    (tmp_path / ".last.ckpt.partial").mkdir()
+    (tmp_path / ".last.ckpt.partial" / "rank-00000.safetensors").write_bytes(b"half")
+    assert io.load_checkpoint(path) == {"global_step": 1}
+    getattr(io, save)({"global_step": 2}, path)
+    assert io.load_checkpoint(path) == {"global_step": 2}
+    assert names_beside(path) == ["last.ckpt"]
+    io.remove_checkpoint(path)
+    assert names_beside(path) == []
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*no.ckpt; name one that exists"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "no.ckpt")

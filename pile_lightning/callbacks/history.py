@@ -1,0 +1,127 @@
+"""Checkpoints that stay: one every so many steps or tokens, of which the newest are kept."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from pile_lightning.callbacks.saving import checkpoint_folder, why_not_saved
+from pile_lightning.callbacks.throughput import Throughput
+
+__all__ = ["KeptCheckpoints"]
+
+_NAME = re.compile(r"step-(\d+)\.ckpt")
+
+
+@runtime_checkable
+class Summarises(Protocol):
+    """A checkpoint reader that knows a checkpoint's step without loading it."""
+
+    def summary(self, path: str) -> dict[str, Any]:
+        """Return what a checkpoint says of itself."""
+
+
+class KeptCheckpoints(Checkpoint):
+    """Keep a history, ``checkpoints/step-00001000.ckpt`` and so on; off by default.
+
+    An old one is removed only after a newer one is whole.
+
+    Args:
+        every_n_steps: Optimizer steps between two of them; null for none by steps.
+        every_n_tokens: Tokens trained on between two of them; null for none by tokens.
+        keep: How many to keep, the newest; null for all.
+
+    Raises:
+        ValueError: For an interval or a number below one.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        every_n_tokens: float | None = None,
+        keep: int | None = None,
+    ) -> None:
+        for name, value in (
+            ("every_n_steps", every_n_steps),
+            ("every_n_tokens", every_n_tokens),
+            ("keep", keep),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"kept_checkpoints.{name}={value} is below 1; choose at least 1, or null"
+                )
+        self.every_n_steps = every_n_steps
+        self.every_n_tokens = every_n_tokens
+        self.keep = keep
+        self._intervals = 0
+        self._step = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, and what counts tokens.
+
+        Raises:
+            ValueError: Where tokens are to be counted and nothing counts them.
+        """
+        self.folder = checkpoint_folder(trainer)
+        self._counter = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
+        if self.every_n_tokens is not None and self._counter is None and stage == "fit":
+            raise ValueError(
+                f"kept_checkpoints.every_n_tokens={self.every_n_tokens:g} needs the callback "
+                f"Throughput, which counts tokens; add it to the trainer's callbacks"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here."""
+        self._intervals, self._step = self._past(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after an optimizer step that completes an interval."""
+        step = trainer.global_step
+        if step == self._step or trainer.fast_dev_run:
+            return
+        self._step, before, self._intervals = step, self._intervals, self._past()
+        by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
+        if by_steps or self._intervals > before:
+            path = os.path.join(self.folder, f"step-{step:08}.ckpt")
+            trainer.save_checkpoint(path)
+            self._thin_out(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Thin out after the last save is whole."""
+        if not trainer.fast_dev_run and (self.every_n_steps or self.every_n_tokens):
+            why_not_saved(trainer, self.folder, wait=True)
+            self._thin_out(trainer)
+
+    def _past(self) -> int:
+        if self.every_n_tokens is None or self._counter is None:
+            return 0
+        return int(self._counter.tokens // self.every_n_tokens)
+
+    def _thin_out(self, trainer: Trainer) -> None:
+        """Remove what is older than the newest whole ones; a save under way is no such one yet."""
+        if self.keep is None or not trainer.is_global_zero:
+            return
+        there = {
+            int(match[1]): str(path)
+            for path in Path(self.folder).glob("step-*.ckpt")
+            if (match := _NAME.fullmatch(path.name))
+        }
+        steps = sorted(there, reverse=True)
+        whole = [step for step in steps if self._is_whole(trainer, there[step], step)]
+        for step in steps:
+            if len(whole) >= self.keep and step < whole[self.keep - 1]:
+                trainer.strategy.remove_checkpoint(there[step])
+
+    def _is_whole(self, trainer: Trainer, path: str, step: int) -> bool:
+        reader = trainer.strategy.checkpoint_io
+        if not isinstance(reader, Summarises):
+            return True
+        try:
+            return bool(reader.summary(path)["step"] == step)
+        except (ValueError, OSError):
+            return False

@@ -1,0 +1,56 @@
+"""``pile consolidate``: a sharded checkpoint as one file, for a single process and other tools."""
+
+from pathlib import Path
+
+from pile_lightning.cli.parser import ShortErrorParser
+from pile_lightning.cli.runs import resolve_checkpoint
+from pile_lightning.cli.screen import say
+from pile_lightning.parallel import AtomicCheckpointIO, load_whole
+from pile_lightning.parallel.swap import standing
+
+__all__ = ["consolidate", "consolidate_parser"]
+
+
+def consolidate_parser() -> ShortErrorParser:
+    """Return the parser of the command."""
+    parser = ShortErrorParser(
+        description="Turn the folder of a sharded checkpoint into one ordinary checkpoint file."
+    )
+    parser.add_argument(
+        "checkpoint", type=str, help="The folder of a checkpoint, or of a run (its last one)."
+    )
+    parser.add_argument(
+        "out", type=str | None, nargs="?", help="The file to write; by default beside the folder."
+    )
+    return parser
+
+
+def consolidate(checkpoint: str, out: str | None = None) -> None:
+    """Turn the folder of a sharded checkpoint into one ordinary checkpoint file.
+
+    Args:
+        checkpoint: The folder of a checkpoint, or of a run (its last checkpoint).
+        out: The file to write; beside the folder by default, as last-whole.ckpt.
+
+    Raises:
+        FileExistsError: Where there is something of that name.
+        ValueError: Where the checkpoint is one file already, or damaged.
+    """
+    path = Path(resolve_checkpoint(checkpoint, Path()) or checkpoint)
+    if standing(path).is_file():
+        raise ValueError(f"{path} is one file already; use it as it is")
+    target = path.with_name(f"{path.stem}-whole.ckpt") if out is None else Path(out)
+    if target.exists():
+        raise FileExistsError(f"{target} exists; remove it, or name another file")
+    state = load_whole(path)
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint(state, target)
+    reason = writer.failed(target)
+    if reason is not None:
+        raise OSError(f"{target} could not be written: {reason}; make room, or name another place")
+    say(f"{target}: step {state.get('global_step')}, {target.stat().st_size / 1e6:,.1f} MB.")
+    run = path.parent.parent
+    if (run / "config.yaml").is_file():
+        say("\nNext:")
+        say(f"  pile generate {run} --checkpoint {target}")
+        say(f"  python train.py fit --config {run}/config.yaml --ckpt_path {target}")
