@@ -70,6 +70,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path)
             return
         if self.background:
+            self.wait()  # two copies could fill the memory
             checkpoint = copy_to_memory(checkpoint)
         self._save(lambda: _write(checkpoint, Path(path)), path)
 
@@ -79,7 +80,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             ValueError: Where the ranks hold different states, or no whole one.
         """
-        self.wait()  # the copy of the one before is written: two would fill the memory
+        self.wait()  # two copies could fill the memory
         staged = stage_shards(checkpoint, path, copy=self.background)
         if self.background and self._group is None and rank_and_size()[1] > 1:
             # of the thread alone: the main one's collectives must not come between

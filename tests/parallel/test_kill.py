@@ -7,9 +7,11 @@ import time
 
 import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from pile_lightning.parallel import AtomicCheckpointIO, read_whole
-from tests.parallel.worlds import context
+from tests.parallel.worlds import context, world
 
 
 def state_of(step):
@@ -101,3 +103,49 @@ def test_killed_at_each_step_of_replacing_a_folder(tmp_path, monkeypatch, moment
     assert step_of(path) == 4
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
     assert read_whole(path)["global_step"] == 4
+
+
+def save_for_ever_together(rank, folder, background, step, path):
+    with world(folder, f"from {step}", rank, 2):
+        mesh = init_device_mesh("cpu", (2,))
+        io = AtomicCheckpointIO(background=background)
+        while True:
+            step += 1
+            state = state_of(step)
+            weights = state["state_dict"]
+            for name in list(weights)[:2]:
+                weights[name] = distribute_tensor(weights[name], mesh, [Shard(0)])
+            io.save_shards(state, path)
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+@pytest.mark.parametrize("background", [False, True], ids=["", "background"])
+def test_two_ranks_killed_while_they_save_together(tmp_path, background):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    random_state = random.Random(0)
+    step = leftovers = 0
+    for _ in range(20):
+        processes = [
+            context.Process(
+                target=save_for_ever_together, args=(rank, str(tmp_path), background, step, path)
+            )
+            for rank in (0, 1)
+        ]
+        for process in processes:
+            process.start()
+        deadline = time.monotonic() + 60
+        while newest_step(path) <= step and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for process in random_state.sample(processes, 2):
+            time.sleep(0.03 * random_state.random())
+            os.kill(process.pid, signal.SIGKILL)
+        for process in processes:
+            process.join()
+        now = step_of(path)
+        assert now > step
+        step = now
+        leftovers += len(list(path.parent.iterdir())) > 1
+    assert leftovers, "no kill came in the middle of a save"
+    AtomicCheckpointIO().save_shards(state_of(step + 1), path)
+    assert [each.name for each in path.parent.iterdir()] == ["last.ckpt"]
