@@ -15,6 +15,9 @@ from pile_lightning.cli import main, train
 
 REPOSITORY = Path(__file__).parents[1]
 
+# processes that tests start find the tests' own modules by it
+sys.path.append(str(REPOSITORY))
+
 # one thread: sums in one order, and no fight over cores with whatever else the machine does
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
