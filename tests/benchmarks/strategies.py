@@ -2,8 +2,9 @@
 
     python tests/benchmarks/strategies.py             # a table: each way resumes as the next
     python tests/benchmarks/strategies.py --all       # each way resumes as every other
+    python tests/benchmarks/strategies.py --device cuda     # what one GPU shows: bf16, compiled
 
-On gloo, in float32, with clipping: what differs is the order of sums. The last column is not of
+On gloo, in float32, with clipping: what differs is the order of sums. "Resumed as itself" is not of
 this kind: a run that goes on in the way that it was started in has the weights of the run that was
 not interrupted, bit for bit.
 """
@@ -53,6 +54,11 @@ WAYS = {
     "two nodes, ddp": Way(2, ("--trainer.strategy=ddp",), "loopback"),
     "two nodes, fsdp2": Way(2, (SHARDED,), "namespaces"),
 }
+ON_ONE_DEVICE = {"one process": Way(1), "fsdp2 1": Way(1, (SHARDED,))}
+DEVICES = {
+    "cpu": ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--model.compile=false"],
+    "cuda": ["--trainer.accelerator=gpu", "--trainer.precision=bf16-mixed", "--model.compile=true"],
+}
 
 
 class Run(NamedTuple):
@@ -83,22 +89,26 @@ class Trials:
     Args:
         folder: Where they go.
         sources: Text to train on.
-        extra: More arguments of all runs.
+        ways: How runs may be spread, by name.
+        device: What they run on.
     """
 
-    def __init__(self, folder: Path, sources: Path, *extra: str) -> None:
-        self.folder, self.sources, self.extra = folder, sources, extra
+    def __init__(
+        self, folder: Path, sources: Path, *, ways: dict[str, Way] = WAYS, device: str = "cpu"
+    ) -> None:
+        self.folder, self.sources, self.ways, self.device = folder, sources, ways, device
         self.reason = why_no_namespaces()
 
     def __call__(self, way: str, *, start: str | None = None) -> Run:
         """Train to the last step, from the start or from the half-way checkpoint of a run."""
         name = f"{way} from {start}" if start else way
         run = self.folder / name.replace(" ", "-").replace(",", "")
-        arguments = [*self._arguments(), *WAYS[way].arguments, f"--trainer.default_root_dir={run}"]
+        spread = self.ways[way]
+        arguments = [*self._arguments(), *spread.arguments, f"--trainer.default_root_dir={run}"]
         if start:
             kept = self.folder / start.replace(" ", "-").replace(",", "")
             arguments.append(f"--ckpt_path={kept / f'checkpoints/step-{HALF:08}.ckpt'}")
-        self._run(WAYS[way], arguments)
+        self._run(spread, arguments)
         metrics: dict[int, dict[str, float]] = {}
         for row in read_metrics(run / "metrics.csv"):
             metrics.setdefault(int(row["step"]), {}).update(row)
@@ -108,7 +118,6 @@ class Trials:
         return [
             "fit",
             f"--config={REPOSITORY / 'configs/quickstart.yaml'}",
-            "--model.compile=false",
             "--model.network.d_model=32",
             "--model.network.num_layers=2",
             "--data.tokenizer=byte",
@@ -117,8 +126,6 @@ class Trials:
             "--data.val_fraction=0.2",
             f"--data.sources={self.sources}",
             f"--data.cache_dir={self.folder / 'cache'}",
-            "--trainer.accelerator=cpu",
-            "--trainer.precision=32-true",
             "--trainer.gradient_clip_val=0.5",
             "--trainer.log_every_n_steps=1",
             "--trainer.val_check_interval=10",
@@ -130,7 +137,7 @@ class Trials:
             "--model.optimizer=pile_lightning.optim.AdamWConfig",
             "--model.optimizer.eps=0.001",
             "--samples.max_new_tokens=8",
-            *self.extra,
+            *DEVICES[self.device],
         ]
 
     def _run(self, way: Way, arguments: list[str]) -> None:
@@ -178,7 +185,7 @@ def prove(trials: Trials, *, every: bool, on_run: Callable[[], object]) -> dict[
         on_run()
         return done
 
-    ways = list(WAYS)
+    ways = list(trials.ways)
     whole = {way: run(way) for way in ways}
     one = whole["one process"]
     found = {}
@@ -203,12 +210,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="resume each way as every other")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--one", action="store_true", help="only what one device shows")
     settings = parser.parse_args()
-    resumes = len(WAYS) if settings.all else 2
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=len(WAYS) * (1 + resumes)) as bar:
-        trials = Trials(Path(folder), Path(os.__file__).parent / "email")
+    ways = ON_ONE_DEVICE if settings.one or settings.device == "cuda" else WAYS
+    resumes = len(ways) if settings.all else 2
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=len(ways) * (1 + resumes)) as bar:
+        sources = Path(os.__file__).parent / "email"
+        trials = Trials(Path(folder), sources, ways=ways, device=settings.device)
         found = prove(trials, every=settings.all, on_run=bar.update)
-    if trials.reason is not None:
+    if ways is WAYS and trials.reason is not None:
         print(f"Two nodes are two agents on loopback here: {trials.reason}.")
     elsewhere = "every other" if settings.all else "the next"
     print(
