@@ -45,8 +45,8 @@ def build_sharded(
 ) -> nn.Module:
     """Build a network that is spread over ranks, with the weights that one whole would have.
 
-    A network with a method ``reset_parameters``, which fills all of it, is built without memory and
-    filled when it is spread; another is built whole on every rank first.
+    A network without buffers whose ``reset_parameters`` fills all of it is built without memory,
+    and filled when it is spread; another is built whole on every rank first.
 
     Args:
         build: Makes it.
@@ -57,11 +57,8 @@ def build_sharded(
         compile: Compile its blocks.
         compute_dtype: What parameters are gathered in.
     """
-    with torch.device("meta"):
-        network = build()
-    reset = getattr(network, "reset_parameters", None)
-    if not callable(reset):
-        network = build()
+    empty = _build_empty(build)
+    network = build() if empty is None else empty
     if layout.tensor > 1:
         split_layers(network, mesh["tensor"])
     # this order: what is recomputed is compiled, and gathering stays outside of both
@@ -70,6 +67,17 @@ def build_sharded(
         compile_blocks(network)
     if layout.is_sharded or layout.tensor == 1:
         shard_network(network, mesh, layout=layout, compute_dtype=compute_dtype)
-    if callable(reset):
-        materialize(network, torch.device("cpu") if layout.cpu_offload else device, reset)
+    if empty is not None:
+        materialize(network, torch.device("cpu") if layout.cpu_offload else device)
     return network
+
+
+def _build_empty(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """Build a network on the meta device, or return None where it could not be filled later."""
+    try:
+        with torch.device("meta"):
+            network = build()
+    except (NotImplementedError, RuntimeError):  # it looks at numbers while it is made
+        return None
+    refills = callable(getattr(network, "reset_parameters", None))
+    return network if refills and not any(True for _ in network.buffers()) else None

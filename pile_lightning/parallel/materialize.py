@@ -5,11 +5,10 @@ each keeps its part. So a seed means the same weights for every strategy and num
 no generator that each rank draws its own part from can give.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -42,14 +41,28 @@ class _WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
-def materialize(network: nn.Module, device: torch.device, reset: Callable[[], None]) -> None:
+def materialize(network: nn.Module, device: torch.device) -> None:
     """Give a network on the meta device memory on ``device`` and weights.
 
     Args:
-        network: Built on the meta device, sharded or not.
+        network: Built on the meta device, sharded or not, with a method ``reset_parameters``.
         device: Where it is to be.
-        reset: Fills all its weights.
+
+    Raises:
+        ValueError: Where ``reset_parameters`` leaves a weight without a value.
     """
     network.to_empty(device=device)
+    for parameter in network.parameters():
+        _local(parameter).fill_(torch.nan)
     with _WholeDraws():  # type: ignore[no-untyped-call]
-        reset()
+        network.reset_parameters()  # type: ignore[operator]
+    for name, parameter in network.named_parameters():
+        if _local(parameter).isnan().any():
+            raise ValueError(
+                f"{type(network).__name__}.reset_parameters leaves {name} without a value; let it "
+                f"fill all weights, those of its parts too, or give it another name"
+            )
+
+
+def _local(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter

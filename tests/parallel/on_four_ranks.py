@@ -168,6 +168,33 @@ FEW = [
 ]
 
 
+class Forgetful(nn.Linear):
+    """Inherits a ``reset_parameters`` that knows nothing of what it adds."""
+
+    def __init__(self):
+        super().__init__(4, 4)
+        self.more = nn.Linear(4, 4)
+
+
+class Buffered(nn.Linear):
+    """Has a buffer that only its constructor fills."""
+
+    def __init__(self):
+        super().__init__(4, 4)
+        self.register_buffer("mask", torch.ones(4, 4).tril(), persistent=False)
+
+
+def refuse(shape):
+    """Return what is said of a network that could not be filled, and what is in a buffer."""
+    settings = {"layout": shape, "mesh": shape.mesh("cpu"), "device": torch.device("cpu")}
+    try:
+        build_sharded(Forgetful, **settings)
+        said = ""
+    except ValueError as error:
+        said = str(error)
+    return {"said": said, "mask": build_sharded(Buffered, **settings).mask.sum().item()}
+
+
 def main():
     torch.set_num_threads(1)
     # of FSDP2, about a network that returns a view, which this loss does not change in place
@@ -181,6 +208,7 @@ def main():
         for how in ("selective", "full")
         for layout in ("shard 4", "shard 2 x tensor 2")
     ]
+    found.append(refuse(LAYOUTS["shard 4"]))
     if dist.get_rank() == 0:
         for case in found:
             print(json.dumps(case))
