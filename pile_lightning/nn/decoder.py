@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pile_lightning.nn import masks
@@ -27,6 +26,7 @@ from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.positions import PositionsConfig, RopeConfig
 from pile_lightning.nn.precision import to_autocast
 from pile_lightning.nn.tables import Tables, TablesConfig
+from pile_lightning.nn.vocabulary import project
 
 __all__ = ["Decoder", "DecoderConfig"]
 
@@ -162,7 +162,7 @@ class Decoder(nn.Module):
             mask=mask,
             cache=cache,
         )
-        return F.linear(x, self.head_weight)
+        return project(x, self.head_weight)
 
     def hidden(
         self,
@@ -227,7 +227,7 @@ class Decoder(nn.Module):
 
     def next_logits(self, input_ids: Tensor, *, cache: KVCache) -> Tensor:
         """Add ``input_ids`` (batch, seq) to ``cache``; compute the last position's logits only."""
-        return F.linear(self.hidden(input_ids, cache=cache)[:, -1], self.head_weight)
+        return project(self.hidden(input_ids, cache=cache)[:, -1], self.head_weight)
 
     @property
     def num_parameters(self) -> int:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.nn.checks import check_name, check_size
 from pile_lightning.nn.precision import to_autocast
+from pile_lightning.nn.vocabulary import Vocabulary, split_vocabulary
 
 __all__ = ["cross_entropy_sum", "linear_cross_entropy"]
 
@@ -63,7 +64,8 @@ def linear_cross_entropy(
 
     Args:
         hidden: What the head is applied to (..., d_model).
-        weight: The head's matrix (vocab, d_model).
+        weight: The head's matrix (vocab, d_model), also spread by rows over tensor-parallel peers,
+            which all call this with the same ``hidden``.
         labels: The token to predict (...), or ``IGNORE_INDEX``, which adds nothing.
         chunk_size: Rows whose logits are held at one time.
         reduction: ``"sum"`` for one float32 number in nats; ``"none"`` for one for each label, 0
@@ -79,10 +81,12 @@ def linear_cross_entropy(
     """
     _check(hidden, labels, reduction=reduction)
     check_size(chunk_size=chunk_size)
+    weight, vocabulary = split_vocabulary(weight)
     nll: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         to_autocast(hidden).flatten(0, -2),
         weight,
         labels.flatten(),
+        vocabulary,
         chunk_size,
         reduction == "sum",
         torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad),
@@ -99,13 +103,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         labels: Tensor,
+        vocabulary: Vocabulary,
         chunk_size: int,
         summed: bool,
         differentiable: bool,
     ) -> Tensor:
-        ctx.chunk_size, ctx.summed = chunk_size, summed
+        ctx.settings, ctx.summed = {"vocabulary": vocabulary, "chunk_size": chunk_size}, summed
         ones = torch.ones_like(labels, dtype=torch.float32) if summed and differentiable else None
-        nll, *gradients = _walk(hidden, weight, labels, chunk_size=chunk_size, row_gradients=ones)
+        nll, *gradients = _walk(hidden, weight, labels, row_gradients=ones, **ctx.settings)
         if differentiable:
             ctx.save_for_backward(*(gradients if summed else (hidden, weight, labels)))
         return nll.sum() if summed else nll
@@ -117,9 +122,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_hidden, grad_weight = (saved * grad for saved in ctx.saved_tensors)
         else:
             _, grad_hidden, grad_weight = _walk(
-                *ctx.saved_tensors, chunk_size=ctx.chunk_size, row_gradients=grad
+                *ctx.saved_tensors, row_gradients=grad, **ctx.settings
             )
-        return grad_hidden, grad_weight, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None, None
 
 
 class _Walk(NamedTuple):
@@ -129,14 +134,21 @@ class _Walk(NamedTuple):
 
 
 def _walk(
-    hidden: Tensor, weight: Tensor, labels: Tensor, *, chunk_size: int, row_gradients: Tensor | None
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    vocabulary: Vocabulary,
+    chunk_size: int,
+    row_gradients: Tensor | None,
 ) -> _Walk:
     """Compute each row's negative log-likelihood, and gradients where ``row_gradients`` are given.
 
     Args:
         hidden: Rows (rows, d_model), in the type that products are made in.
-        weight: The head's matrix (vocab, d_model), in any type.
+        weight: The head's matrix (vocab, d_model), in any type; of peers, this rank's rows.
         labels: One for each row.
+        vocabulary: Which ids the rows of ``weight`` are of.
         chunk_size: Rows at a time.
         row_gradients: Gradient of the result by each row's negative log-likelihood (rows,).
     """
@@ -144,7 +156,10 @@ def _walk(
     narrow_weight = weight.to(hidden.dtype)
     wide = torch.promote_types(hidden.dtype, torch.float32)
     ignored = labels == IGNORE_INDEX
-    columns = labels.masked_fill(ignored, 0)[:, None]
+    columns = labels.masked_fill(ignored, 0)[:, None] - vocabulary.start
+    if vocabulary.group is not None:
+        elsewhere = (columns < 0) | (columns >= vocab)
+        columns = columns.masked_fill(elsewhere, 0)
     nll = hidden.new_zeros(rows, dtype=wide)
     grad_hidden = grad_weight = None
     if row_gradients is not None:
@@ -160,16 +175,22 @@ def _walk(
         z = torch.mm(x, narrow_weight.T, out=product[: len(x)])
         if z.dtype != wide:
             z = logits[: len(x)].copy_(z)
-        label_logits = z.gather(1, column)
-        largest = z.amax(-1, keepdim=True)
-        e = z.sub_(largest).exp_()
+        largest = vocabulary.max(z.amax(-1, keepdim=True))
+        label_logits = z.sub_(largest).gather(1, column)
+        e = z.exp_()
         s = e.sum(-1, keepdim=True)
-        nll[chunk] = (largest + s.log() - label_logits).squeeze(-1)
+        at_label: Tensor | float = 1.0
+        if vocabulary.group is not None:
+            at_label = (~elsewhere[chunk]).to(wide)
+            s, label_logits = vocabulary.sum(torch.stack((s, label_logits * at_label)))
+        nll[chunk] = (s.log() - label_logits).squeeze(-1)
         if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
             # e / s are the probabilities, and the gradient by z is them, less 1 at the label
-            e.scatter_add_(1, column, -s)
+            e.scatter_add_(1, column, -s * at_label)
             scale = row_gradients[chunk] / s
             _add_gradients(e, scale, x, narrow_weight, product, grad_hidden[chunk], grad_weight)
+    if grad_hidden is not None:
+        vocabulary.sum(grad_hidden)
     return _Walk(nll.masked_fill_(ignored, 0), grad_hidden, grad_weight)
 
 

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pile_lightning.nn import masks
@@ -24,6 +23,7 @@ from pile_lightning.nn.norms import LayerNorm
 from pile_lightning.nn.positions import Sinusoidal, SinusoidalConfig
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
 from pile_lightning.nn.precision import to_autocast
+from pile_lightning.nn.vocabulary import project
 
 __all__ = ["Pile", "PileConfig"]
 
@@ -165,7 +165,7 @@ class Pile(nn.Module):
                 rows come with ``tgt``.
         """
         x = self.hidden(src, tgt, position_ids=position_ids, document_ids=document_ids)
-        return F.linear(x, self.head_weight)
+        return project(x, self.head_weight)
 
     def probabilities(self, src: Tensor, tgt: Tensor | None = None) -> Tensor:
         """Compute the probabilities (batch, seq, vocab) of what follows each position."""

@@ -7,9 +7,9 @@ your own that is made of them needs none. Another brings a ``tensor_plan``::
         def tensor_plan(self):
             return {"up": ColwiseParallel(), "down": RowwiseParallel()}
 
-The residual stream is whole on every rank: norms, embedding, tables and head are computed by all
-peers alike. Two sums over the peers a layer join what they computed (Shoeybi et al., Megatron-LM,
-2019).
+The embedding and the head are split by ids. The residual stream is whole on every rank: norms and
+tables are computed by all peers alike. Two sums over the peers a layer join what they computed
+(Shoeybi et al., Megatron-LM, 2019).
 """
 
 from collections.abc import Mapping
@@ -67,6 +67,17 @@ def split_layers(network: nn.Module, mesh: DeviceMesh) -> None:
             _split_feed_forward(layer, mesh)
         else:
             _split_attention(layer, mesh)
+    _split_vocabulary(network, mesh)
+
+
+def _split_vocabulary(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Give each peer some rows of the token table and of the head, which may be the same."""
+    for module in network.modules():
+        role = getattr(module, "role", None)
+        if isinstance(module, nn.Embedding) and role == "embedding":
+            parallelize_module(module, mesh, RowwiseParallel(input_layouts=Replicate()))
+        elif isinstance(module, nn.Linear) and role == "head":
+            parallelize_module(module, mesh, ColwiseParallel(output_layouts=Replicate()))
 
 
 def _split_feed_forward(layer: FeedForward, mesh: DeviceMesh) -> None:

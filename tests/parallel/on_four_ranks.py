@@ -18,7 +18,15 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel
 
 from pile_lightning import DecoderConfig, NetworkConfig
-from pile_lightning.nn import AttentionConfig, FeedForwardConfig, PileConfig, TablesConfig
+from pile_lightning.nn import (
+    AttentionConfig,
+    Decoder,
+    FeedForwardConfig,
+    PileConfig,
+    TablesConfig,
+    cross_entropy_sum,
+    linear_cross_entropy,
+)
 from pile_lightning.optim import AdamWConfig, MuonConfig, muon
 from pile_lightning.parallel import (
     Layout,
@@ -27,7 +35,7 @@ from pile_lightning.parallel import (
     clip_by_norm,
 )
 
-VOCAB, SEQ, ROWS = 50, 16, 8
+VOCAB, SEQ, ROWS = 51, 16, 8
 
 
 class Mine(nn.Module):
@@ -85,8 +93,9 @@ def differ(one, other):
 
 
 def loss(network, ids, labels):
-    logits = network(ids)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    if isinstance(network, Decoder):
+        return linear_cross_entropy(network.hidden(ids), network.head_weight, labels, chunk_size=7)
+    return cross_entropy_sum(network(ids), labels)
 
 
 def gradients(network):
@@ -126,6 +135,7 @@ def compare(name, layout, optimizer):
         rank=data_rank,
         num_ranks=shape.replicate * shape.shard,
     )
+    ids = torch.arange(ROWS * SEQ).view(ROWS, SEQ) % VOCAB
     parts = [
         p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in many.parameters()
     ]
@@ -136,6 +146,7 @@ def compare(name, layout, optimizer):
         "drawn": drawn,
         "trained": differ(one.parameters(), many.parameters()),
         "norm": max(abs(a - b).item() / b.item() for a, b in zip(their_norms, norms, strict=True)),
+        "logits": differ([one(ids)], [many(ids)]),
         "share": sum(parts) / sum(p.numel() for p in one.parameters()),
     }
 

@@ -35,6 +35,7 @@ def check(cases):
         assert case["drawn"] == 0, case
         assert case["trained"] < 1e-6, case
         assert case["norm"] < 1e-6, case
+        assert case["logits"] < 1e-5, case
         # what a rank holds: its part of all, and of what tensor-parallel peers do not split more
         assert case["share"] < (0.3 if case["layout"] == "shard 4" else 0.7), case
 
