@@ -23,17 +23,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
+from pile_lightning.modules.counters import Counters
 from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, local
-from pile_lightning.parallel import (
-    Recompute,
-    ShardedStrategy,
-    as_file,
-    build_network,
-    build_sharded,
-    clip_by_norm,
-    why_not_compile,
-)
+from pile_lightning.parallel import Recompute, as_file, build_for, clip, why_not_compile
 
 __all__ = ["LanguageModule"]
 
@@ -123,27 +116,11 @@ class LanguageModule(LightningModule):
         missing = why_not_compile() if self.compiles else None
         if missing is not None:
             rank_zero_info(f"Training without torch.compile: {missing}.")
-        settings: Any = {
-            "recompute": self.activation_checkpointing,
-            "compile": self.compiles and missing is None,
-        }
-        if self.device_mesh is None:
-            self.network = build_network(build, **settings)
-            return
-        strategy = self.trainer.strategy
-        if not isinstance(strategy, ShardedStrategy):
-            raise TypeError(
-                f"{type(strategy).__name__} leaves the sharding of a network to its module; use "
-                f"pile_lightning.ShardedStrategy, which says how, in its place"
-            )
-        mixed = self.trainer.precision == "bf16-mixed"
-        self.network = build_sharded(
+        self.network = build_for(
+            self,
             build,
-            layout=strategy.layout,
-            mesh=strategy.mesh,
-            device=strategy.root_device,
-            compute_dtype=torch.bfloat16 if mixed else None,
-            **settings,
+            recompute=self.activation_checkpointing,
+            compile=self.compiles and missing is None,
         )
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -177,7 +154,7 @@ class LanguageModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Open the counters, which stay on the device: reading one would wait for it."""
-        self._counters = _Counters(self.device)
+        self._counters = Counters(self.device)
         # alone and in one piece, a batch is the global batch, and its own count will do
         self._step_is_shared = self.trainer.world_size * self.trainer.accumulate_grad_batches > 1
 
@@ -210,17 +187,13 @@ class LanguageModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the norm of all gradients of all ranks, whatever the strategy."""
-        if gradient_clip_val is None or gradient_clip_val <= 0:
-            return
-        if gradient_clip_algorithm == "value":
-            for gradient in self._gradients():
-                local(gradient).clamp_(-gradient_clip_val, gradient_clip_val)
-            return
-        strategy = self.trainer.strategy
-        if isinstance(strategy, FSDPStrategy):  # its gradients are parts, and only it knows of what
-            self._counters.norm = strategy.model.clip_grad_norm_(gradient_clip_val)
-        else:
-            self._counters.norm = clip_by_norm(self._gradients(), gradient_clip_val)
+        if gradient_clip_val is not None and gradient_clip_val > 0:
+            self._counters.norm = clip(
+                self._gradients(),
+                gradient_clip_val,
+                algorithm=gradient_clip_algorithm or "norm",
+                strategy=self.trainer.strategy,
+            )
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.parameters() if p.grad is not None]
@@ -282,25 +255,6 @@ class LanguageModule(LightningModule):
         self.log_dict({k: v.float() for k, v in scores.items()}, sync_dist=True)
         self.perplexity.reset()
         self.bits_per_byte.reset()
-
-
-class _Counters:
-    """Sums since the last log or step; apart from the module, which is slow to set."""
-
-    def __init__(self, device: torch.device) -> None:
-        # float32 sums lose digits after some ten million tokens; Apple's GPUs have no float64
-        floats = torch.float32 if device.type == "mps" else torch.float64
-        self.nats = torch.zeros((), dtype=floats, device=device)
-        self.num_tokens = torch.zeros((), dtype=torch.int64, device=device)
-        self.step_tokens = torch.zeros((), dtype=torch.int64, device=device)
-        self.norm: Tensor | None = None
-
-    def take(self) -> Tensor:
-        """Return nats and tokens since the last time (2,)."""
-        sums = torch.stack([self.nats, self.num_tokens.to(self.nats.dtype)])
-        self.nats.zero_()
-        self.num_tokens.zero_()
-        return sums
 
 
 def _config(name: str, value: Any, kind: type[Any]) -> Any:

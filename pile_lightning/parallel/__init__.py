@@ -1,6 +1,6 @@
 """What carries a network onto hardware: compiling, sharding, and checkpoint files."""
 
-from pile_lightning.parallel.build import build_network, build_sharded
+from pile_lightning.parallel.build import build_for, build_network, build_sharded
 from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
 from pile_lightning.parallel.checkpoint_paths import (
     as_file,
@@ -12,7 +12,7 @@ from pile_lightning.parallel.checkpoint_paths import (
 from pile_lightning.parallel.compile import compile_blocks, why_not_compile
 from pile_lightning.parallel.fsdp1 import BlockFSDPStrategy
 from pile_lightning.parallel.layout import Layout
-from pile_lightning.parallel.norm import clip_by_norm, global_norm
+from pile_lightning.parallel.norm import clip, clip_by_norm, global_norm
 from pile_lightning.parallel.recompute import Recompute, recompute_blocks
 from pile_lightning.parallel.shards import load_shards, read_whole, save_shards
 from pile_lightning.parallel.strategy import ShardedStrategy, launched_ranks
@@ -26,9 +26,11 @@ __all__ = [
     "ShardedStrategy",
     "TensorParallel",
     "as_file",
+    "build_for",
     "build_network",
     "build_sharded",
     "checkpoint_size",
+    "clip",
     "clip_by_norm",
     "compile_blocks",
     "global_norm",

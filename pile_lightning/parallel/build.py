@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from lightning import LightningModule
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -11,9 +12,47 @@ from pile_lightning.parallel.layout import Layout
 from pile_lightning.parallel.materialize import materialize
 from pile_lightning.parallel.recompute import Recompute, recompute_blocks
 from pile_lightning.parallel.shard import shard_network
+from pile_lightning.parallel.strategy import ShardedStrategy
 from pile_lightning.parallel.tensor import split_layers
 
-__all__ = ["build_network", "build_sharded"]
+__all__ = ["build_for", "build_network", "build_sharded"]
+
+
+def build_for(
+    module: LightningModule,
+    build: Callable[[], nn.Module],
+    *,
+    recompute: Recompute = "none",
+    compile: bool = False,
+) -> nn.Module:
+    """Build the network of ``module``, whole or as its trainer's strategy spreads it over ranks.
+
+    Args:
+        module: In ``configure_model``.
+        build: Makes the network.
+        recompute: Activation checkpointing of its blocks.
+        compile: Compile its blocks.
+
+    Raises:
+        TypeError: For a strategy that leaves it open how a network is spread.
+    """
+    if module.device_mesh is None:
+        return build_network(build, recompute=recompute, compile=compile)
+    strategy = module.trainer.strategy
+    if not isinstance(strategy, ShardedStrategy):
+        raise TypeError(
+            f"{type(strategy).__name__} leaves the sharding of a network to its module; use "
+            f"pile_lightning.ShardedStrategy, which says how, in its place"
+        )
+    return build_sharded(
+        build,
+        layout=strategy.layout,
+        mesh=strategy.mesh,
+        device=strategy.root_device,
+        recompute=recompute,
+        compile=compile,
+        compute_dtype=torch.bfloat16 if module.trainer.precision == "bf16-mixed" else None,
+    )
 
 
 def build_network(

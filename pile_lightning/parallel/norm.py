@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import FSDPStrategy, Strategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
-__all__ = ["clip_by_norm", "global_norm"]
+__all__ = ["clip", "clip_by_norm", "global_norm"]
 
 
 @torch.no_grad()
@@ -58,6 +59,31 @@ def clip_by_norm(gradients: Iterable[Tensor], largest: float) -> Tensor:
     if parts:
         torch._foreach_mul_(parts, scale)
     return norm
+
+
+def clip(
+    gradients: Iterable[Tensor], largest: float, *, algorithm: str, strategy: Strategy
+) -> Tensor | None:
+    """Clip ``gradients`` in place, as the trainer is told to.
+
+    Args:
+        gradients: Of all parameters.
+        largest: Norm of all of them together, or size of each number.
+        algorithm: ``norm`` or ``value``.
+        strategy: The trainer's.
+
+    Returns:
+        The norm before, where it was needed.
+    """
+    if algorithm == "value":
+        for gradient in gradients:
+            part = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+            part.clamp_(-largest, largest)
+        return None
+    if isinstance(strategy, FSDPStrategy):  # gradients are parts, and only it knows of what
+        norm: Tensor = strategy.model.clip_grad_norm_(largest)
+        return norm
+    return clip_by_norm(gradients, largest)
 
 
 def _summed(placement: Any) -> Any:
