@@ -57,6 +57,10 @@ WAYS = {
 ON_ONE_DEVICE = {"one process": Way(1), "fsdp2 1": Way(1, (SHARDED,))}
 DEVICES = {
     "cpu": ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--model.compile=false"],
+    "cpu-compiled": [
+        *["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--model.compile=true"],
+        "--model.activation_checkpointing=selective",
+    ],
     "cuda": ["--trainer.accelerator=gpu", "--trainer.precision=bf16-mixed", "--model.compile=true"],
 }
 

@@ -28,6 +28,11 @@ def test_so_is_sharding_over_one_device(tmp_path, corpus):
     check(Trials(tmp_path, corpus, ways=ON_ONE_DEVICE))
 
 
+def test_so_is_one_whose_blocks_are_compiled_and_recomputed(tmp_path, corpus):
+    ways = {name: WAYS[name] for name in ("one process", "fsdp2 2", "tensor 2")}
+    check(Trials(tmp_path, corpus, ways=ways, device="cpu-compiled"))
+
+
 def test_so_are_two_nodes_with_a_cable_between_them(tmp_path, corpus):
     if (reason := why_no_namespaces()) is not None:
         pytest.skip(reason)
