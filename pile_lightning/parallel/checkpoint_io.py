@@ -15,7 +15,7 @@ from pile_lightning.parallel.sealed_file import write_file
 from pile_lightning.parallel.shards import load_shards, read_whole
 from pile_lightning.parallel.staging import stage_shards
 from pile_lightning.parallel.summary import summary_of
-from pile_lightning.parallel.swap import aside, partial, put_in_place, remove
+from pile_lightning.parallel.swap import aside, clear_leftovers, partial, put_in_place, remove
 from pile_lightning.parallel.tree import copy_to_memory
 
 __all__ = ["AtomicCheckpointIO"]
@@ -180,7 +180,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def _write(checkpoint: dict[str, Any], target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove(partial(target))
+        clear_leftovers(target)
         write_file(checkpoint, partial(target), summary_of(checkpoint))
         put_in_place(target)
     except BaseException:

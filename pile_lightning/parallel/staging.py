@@ -20,7 +20,7 @@ from pile_lightning.parallel.safetensors_file import (
     write_safetensors,
 )
 from pile_lightning.parallel.summary import summary_of
-from pile_lightning.parallel.swap import partial, put_in_place, remove, sync_folder
+from pile_lightning.parallel.swap import clear_leftovers, partial, put_in_place, remove, sync_folder
 from pile_lightning.parallel.tree import Path, copy_to_memory, name_of, split_tensors
 
 __all__ = ["StagedShards", "stage_shards"]
@@ -63,7 +63,7 @@ class StagedShards:
 
     def _make_room(self) -> None:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        remove(partial(self.folder))
+        clear_leftovers(self.folder)
         partial(self.folder).mkdir()
 
     def _write_share(self, rank: int) -> dict[str, Checksum]:

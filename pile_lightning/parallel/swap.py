@@ -9,7 +9,15 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["aside", "partial", "put_in_place", "remove", "standing", "sync_folder"]
+__all__ = [
+    "aside",
+    "clear_leftovers",
+    "partial",
+    "put_in_place",
+    "remove",
+    "standing",
+    "sync_folder",
+]
 
 
 def partial(target: Path) -> Path:
@@ -33,6 +41,16 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what kills have left beside ``target``: its own part, and those of checkpoints."""
+    remove(partial(target))
+    for half in target.parent.glob(".*.ckpt.partial"):
+        remove(half)
+    for old in target.parent.glob(".*.ckpt.old"):
+        if old.with_name(old.name.removeprefix(".").removesuffix(".old")).exists():
+            remove(old)
 
 
 def put_in_place(target: Path) -> None:

@@ -165,6 +165,7 @@ def test_what_a_kill_leaves_is_passed_over_and_then_removed(tmp_path, save):
     path.rename(tmp_path / ".last.ckpt.old")  # killed between the two renames
     (tmp_path / ".last.ckpt.partial").mkdir()
     (tmp_path / ".last.ckpt.partial" / "rank-00000.safetensors").write_bytes(b"half")
+    (tmp_path / ".best.ckpt.partial").write_bytes(b"half")
     assert io.load_checkpoint(path) == {"global_step": 1}
     getattr(io, save)({"global_step": 2}, path)
     assert io.load_checkpoint(path) == {"global_step": 2}
