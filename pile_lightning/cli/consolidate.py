@@ -5,7 +5,7 @@ from pathlib import Path
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.cli.screen import say
-from pile_lightning.parallel import AtomicCheckpointIO, load_whole
+from pile_lightning.parallel import AtomicCheckpointIO, load_whole, read_summary
 from pile_lightning.parallel.swap import standing
 
 __all__ = ["consolidate", "consolidate_parser"]
@@ -42,7 +42,8 @@ def consolidate(checkpoint: str, out: str | None = None) -> None:
     target = path.with_name(f"{path.stem}-whole.ckpt") if out is None else Path(out)
     if target.exists():
         raise FileExistsError(f"{target} exists; remove it, or name another file")
-    state = load_whole(path)
+    # it is as old as the folder: the newest is what a run goes on from
+    state = load_whole(path) | {"summary": read_summary(path)}
     writer = AtomicCheckpointIO()
     writer.save_checkpoint(state, target)
     reason = writer.failed(target)

@@ -7,7 +7,7 @@ import torch
 
 from pile_lightning import CausalLM
 from pile_lightning.cli.runs import newest_checkpoint, resolve_checkpoint
-from pile_lightning.parallel import AtomicCheckpointIO, save_shards
+from pile_lightning.parallel import AtomicCheckpointIO, read_summary, save_shards
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run(trained, tmp_path):
 def shard(path):
     """Turn a checkpoint file into the folder that a sharded run leaves."""
     state = AtomicCheckpointIO().load_checkpoint(path)
-    save_shards(state, path)
+    save_shards(state | {"summary": read_summary(path)}, path)
     return state
 
 
@@ -65,7 +65,7 @@ def test_the_list_shows_each_and_its_health(run, command_line, tmp_path):
     shard(folder / "last.ckpt")
     done = command_line("pile", "checkpoints", "run", cwd=tmp_path)
     rows = [line for line in done.stdout.splitlines() if line.startswith("  ")]
-    lines = {line.split()[0]: line for line in rows if "ckpt" in line}
+    lines = {line.split()[0]: line for line in rows if line.split()[0].endswith(".ckpt")}
     # those whose step cannot be read come last
     assert list(lines) == ["best.ckpt", "last.ckpt", "step-00000006.ckpt", "step-00000004.ckpt"]
     for name, health in (("best", "damaged"), ("last", "good"), ("step-00000006", "good")):
@@ -105,10 +105,20 @@ def test_the_newest_good_one_is_found(run):
         resolve_checkpoint("auto", run)
 
 
+def test_a_run_that_went_back_goes_on_from_there(run):
+    folder = run / "checkpoints"
+    state = AtomicCheckpointIO().load_checkpoint(folder / "step-00000004.ckpt")
+    AtomicCheckpointIO().save_checkpoint(state | {"global_step": 5}, folder / "last.ckpt")
+    assert newest_checkpoint(run) == folder / "last.ckpt"
+    shard(folder / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint(state | {"global_step": 6}, folder / "best.ckpt")
+    assert newest_checkpoint(run) == folder / "best.ckpt"
+
+
 def test_what_lightning_saves_for_a_cluster_is_found(run):
     (run / "checkpoints" / "last.ckpt").rename(run / "hpc_ckpt_1.ckpt")
     state = AtomicCheckpointIO().load_checkpoint(run / "hpc_ckpt_1.ckpt")
-    AtomicCheckpointIO().save_checkpoint(state | {"global_step": 9}, run / "hpc_ckpt_1.ckpt")
+    AtomicCheckpointIO().save_checkpoint(state, run / "hpc_ckpt_1.ckpt")
     assert newest_checkpoint(run) == run / "hpc_ckpt_1.ckpt"
 
 
@@ -116,8 +126,8 @@ def test_auto_starts_anew_and_then_goes_on(tmp_path, command_line, arguments):
     automatic = [*arguments, "--ckpt_path=auto", "--trainer.limit_val_batches=0"]
     command_line(*automatic, "--trainer.max_steps=2", cwd=tmp_path)
     last = tmp_path / "run/checkpoints/last.ckpt"
-    flip(last)
-    with pytest.warns(UserWarning, match=r"Going on from run/checkpoints/step-00000002.ckpt"):
+    flip(last.with_name("step-00000002.ckpt"))  # saved after it
+    with pytest.warns(UserWarning, match=r"Going on from run/checkpoints/last.ckpt, passing over"):
         command_line(*automatic, "--trainer.max_steps=3", cwd=tmp_path)
     assert AtomicCheckpointIO().summary(last)["step"] == 3
     assert not (tmp_path / "run.1").exists()
@@ -164,7 +174,7 @@ def test_a_folder_becomes_one_file(run, tmp_path, command_line):
     whole = path.with_name("last-whole.ckpt")
     assert "pile generate run --checkpoint run/checkpoints/last-whole.ckpt" in done.stdout
     loaded = AtomicCheckpointIO().load_checkpoint(whole)
-    assert loaded.keys() == state.keys()
+    assert read_summary(whole) == read_summary(path)
     for name, value in state["state_dict"].items():
         assert torch.equal(loaded["state_dict"][name], value)
     one, two = (s["optimizer_states"][0]["state"] for s in (loaded, state))
