@@ -1,6 +1,6 @@
 """What carries a network onto hardware: compilation and checkpoint files."""
 
-from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
+from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO, write_checkpoint
 from pile_lightning.parallel.checkpoint_paths import (
     as_file,
     checkpoint_size,
@@ -23,4 +23,5 @@ __all__ = [
     "save_shards",
     "verify_checkpoint",
     "why_not_compile",
+    "write_checkpoint",
 ]

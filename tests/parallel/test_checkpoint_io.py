@@ -164,16 +164,18 @@ def test_a_folder_replaces_a_file_and_the_other_way_round(tmp_path, first):
 def test_what_a_kill_leaves_is_passed_over_and_then_removed(tmp_path, save):
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     getattr(io, save)({"global_step": 1}, path)
+    (tmp_path / ".other.ckpt.partial").write_bytes(b"of a process that goes on")
     path.rename(tmp_path / ".last.ckpt.old")  # killed between the two renames
     (tmp_path / ".last.ckpt.partial").mkdir()
     (tmp_path / ".last.ckpt.partial" / "rank-00000.safetensors").write_bytes(b"half")
     (tmp_path / ".best.ckpt.partial").write_bytes(b"half")
+    os.utime(tmp_path / ".best.ckpt.partial", (0, 0))
     assert io.load_checkpoint(path) == {"global_step": 1}
     getattr(io, save)({"global_step": 2}, path)
     assert io.load_checkpoint(path) == {"global_step": 2}
-    assert names_beside(path) == ["last.ckpt"]
+    assert names_beside(path) == [".other.ckpt.partial", "last.ckpt"]
     io.remove_checkpoint(path)
-    assert names_beside(path) == []
+    assert names_beside(path) == [".other.ckpt.partial"]
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
