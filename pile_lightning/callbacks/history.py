@@ -106,22 +106,23 @@ class KeptCheckpoints(Checkpoint):
         """Remove what is older than the newest whole ones; a save under way is no such one yet."""
         if self.keep is None or not trainer.is_global_zero:
             return
-        there = {
-            int(match[1]): str(path)
-            for path in Path(self.folder).glob("step-*.ckpt")
-            if (match := _NAME.fullmatch(path.name))
-        }
-        steps = sorted(there, reverse=True)
-        whole = [step for step in steps if self._is_whole(trainer, there[step], step)]
-        for step in steps:
-            if len(whole) >= self.keep and step < whole[self.keep - 1]:
-                trainer.strategy.remove_checkpoint(there[step])
+        paths = [
+            path for path in Path(self.folder).glob("step-*.ckpt") if _NAME.fullmatch(path.name)
+        ]
+        # by the time: a run that went back comes by lower steps again
+        saved = {path: self._saved_at(trainer, path) for path in paths}
+        whole = sorted((when for when in saved.values() if when is not None), reverse=True)
+        for path, when in saved.items():
+            when = path.stat().st_mtime if when is None else when
+            if len(whole) >= self.keep and when < whole[self.keep - 1]:
+                trainer.strategy.remove_checkpoint(str(path))
 
-    def _is_whole(self, trainer: Trainer, path: str, step: int) -> bool:
+    def _saved_at(self, trainer: Trainer, path: Path) -> float | None:
+        """Return when a whole checkpoint was saved, or None for one that is not."""
         reader = trainer.strategy.checkpoint_io
         if not isinstance(reader, Summarises):
-            return True
+            return path.stat().st_mtime
         try:
-            return bool(reader.summary(path)["step"] == step)
+            return float(reader.summary(str(path))["saved_at"])
         except (ValueError, OSError):
-            return False
+            return None

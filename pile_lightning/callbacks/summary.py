@@ -1,6 +1,5 @@
 """What a list of checkpoints shows of each, kept with it so that no tensor has to be read."""
 
-import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -11,7 +10,7 @@ __all__ = ["CheckpointSummary"]
 
 
 class CheckpointSummary(Callback):
-    """Add tokens, losses and the time to each checkpoint under ``summary``.
+    """Add tokens and losses to each checkpoint under ``summary``.
 
     Scores are those of the latest validation, whose step stands beside them: a checkpoint may be
     saved before its own step is scored.
@@ -33,7 +32,6 @@ class CheckpointSummary(Callback):
         checkpoint.setdefault("summary", {}).update(
             {
                 "tokens": tokens,
-                "saved_at": int(time.time()),
                 **_logged(trainer, "train/"),
                 **self._scores,
             }

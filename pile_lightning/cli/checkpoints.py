@@ -87,5 +87,5 @@ def _digits(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _when(seconds: int | None) -> str:
+def _when(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

@@ -5,7 +5,7 @@ from pathlib import Path
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.cli.screen import say
-from pile_lightning.parallel import AtomicCheckpointIO, load_whole
+from pile_lightning.parallel import load_whole, read_summary, write_checkpoint
 from pile_lightning.parallel.swap import standing
 
 __all__ = ["consolidate", "consolidate_parser"]
@@ -42,12 +42,14 @@ def consolidate(checkpoint: str, out: str | None = None) -> None:
     target = path.with_name(f"{path.stem}-whole.ckpt") if out is None else Path(out)
     if target.exists():
         raise FileExistsError(f"{target} exists; remove it, or name another file")
-    state = load_whole(path)
-    writer = AtomicCheckpointIO()
-    writer.save_checkpoint(state, target)
-    reason = writer.failed(target)
-    if reason is not None:
-        raise OSError(f"{target} could not be written: {reason}; make room, or name another place")
+    # it is as old as the folder: the newest is what a run goes on from
+    state = load_whole(path) | {"summary": read_summary(path)}
+    try:
+        write_checkpoint(state, target)
+    except OSError as error:
+        raise OSError(
+            f"{target} could not be written: {error}; make room, or name another place"
+        ) from None
     say(f"{target}: step {state.get('global_step')}, {target.stat().st_size / 1e6:,.1f} MB.")
     run = path.parent.parent
     if (run / "config.yaml").is_file():

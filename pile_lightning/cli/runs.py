@@ -65,15 +65,15 @@ def checkpoints_of(folder: Path) -> list[Path]:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of a run that is whole, or None; a warning names the others.
 
-    It depends on the files alone, so that all ranks that look find the same one.
+    The newest is the one that was saved last, not that of the highest step: a run that went back
+    goes on from where it went. It depends on the files alone, so all ranks find the same one.
     """
     broken: list[str] = []
-    known: list[tuple[int, float, Path]] = []
+    known: list[tuple[float, int, Path]] = []
     for path in checkpoints_of(folder):
         try:
-            step = read_summary(path).get("step") or 0
-            # of one step the one that was saved last, which knows the score of that step
-            known.append((step, standing(path).stat().st_mtime, path))
+            summary = read_summary(path)
+            known.append((summary["saved_at"], summary["step"] or 0, path))
         except (ValueError, OSError) as error:
             broken.append(str(error))
     newest = None

@@ -1,7 +1,7 @@
 """What carries a network onto hardware: compiling, sharding, and checkpoint files."""
 
 from pile_lightning.parallel.build import build_for, build_network, build_sharded
-from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
+from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO, write_checkpoint
 from pile_lightning.parallel.checkpoint_paths import (
     as_file,
     checkpoint_size,
@@ -43,4 +43,5 @@ __all__ = [
     "save_shards",
     "verify_checkpoint",
     "why_not_compile",
+    "write_checkpoint",
 ]

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, whatever kills the process while it writes."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from pile_lightning.parallel.sealed_file import write_file
 from pile_lightning.parallel.shards import load_shards, read_whole
 from pile_lightning.parallel.staging import stage_shards
 from pile_lightning.parallel.summary import summary_of
-from pile_lightning.parallel.swap import aside, partial, put_in_place, remove
+from pile_lightning.parallel.swap import aside, clear_leftovers, partial, put_in_place, remove
 from pile_lightning.parallel.tree import copy_to_memory
 
-__all__ = ["AtomicCheckpointIO"]
+__all__ = ["AtomicCheckpointIO", "write_checkpoint"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -44,6 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def __init__(self, *, background: bool = False) -> None:
         self.background = background
+        self._begun = time.time()
         self._thread = Background()
         self._failed: dict[str, str] = {}
         self._saving: str | None = None
@@ -72,7 +74,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if self.background:
             self.wait()  # two copies could fill the memory
             checkpoint = copy_to_memory(checkpoint)
-        self._save(lambda: _write(checkpoint, Path(path)), path)
+        self._save(lambda: write_checkpoint(checkpoint, path, before=self._begun), path)
 
     def save_shards(self, checkpoint: dict[str, Any], path: str | Path) -> None:
         """Save a folder of every rank's parts: a collective of all ranks.
@@ -81,7 +83,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ValueError: Where the ranks hold different states, or no whole one.
         """
         self.wait()  # two copies could fill the memory
-        staged = stage_shards(checkpoint, path, copy=self.background)
+        staged = stage_shards(checkpoint, path, copy=self.background, before=self._begun)
         if self.background and self._group is None and rank_and_size()[1] > 1:
             # of the thread alone: the main one's collectives must not come between
             self._group = dist.new_group(backend="gloo")
@@ -178,10 +180,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             remove(each)
 
 
-def _write(checkpoint: dict[str, Any], target: Path) -> None:
+def write_checkpoint(checkpoint: dict[str, Any], path: str | Path, *, before: float = 0.0) -> None:
+    """Write a checkpoint file beside ``path``, bring it to the disk, and rename it.
+
+    Args:
+        checkpoint: What to save.
+        path: Where to.
+        before: Leftovers of kills beside ``path`` are removed if they are older than this.
+
+    Raises:
+        OSError: Where it cannot be written; what was there is untouched.
+    """
+    target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove(partial(target))
+        clear_leftovers(target, before=before)
         write_file(checkpoint, partial(target), summary_of(checkpoint))
         put_in_place(target)
     except BaseException:

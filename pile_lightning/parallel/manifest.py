@@ -23,7 +23,7 @@ from pile_lightning.parallel.chunks import Box
 from pile_lightning.parallel.safetensors_file import Checksum, checksum
 from pile_lightning.parallel.tree import Path
 
-__all__ = ["COMPLETE", "MANIFEST", "PLAIN", "Chunk", "Manifest", "SavedTensor", "is_sharded"]
+__all__ = ["COMPLETE", "MANIFEST", "PLAIN", "Chunk", "Manifest", "SavedTensor"]
 
 COMPLETE = "COMPLETE"
 MANIFEST = "manifest.json"
@@ -154,16 +154,6 @@ class Manifest:
                 raise ValueError(_damaged(folder, name))
             if _follow(checksum(path), on_bytes) != expected:
                 raise ValueError(_damaged(folder, name))
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of all files together."""
-        return sum(sums.size for sums in self.files.values())
-
-
-def is_sharded(path: FilePath) -> bool:
-    """Say whether ``path`` is a folder as sharded checkpoints are, whole or not."""
-    return path.is_dir()
 
 
 def _follow(sums: Iterator[Checksum], on_bytes: Callable[[int], object]) -> Checksum:

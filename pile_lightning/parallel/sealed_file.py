@@ -1,7 +1,8 @@
 """Checkpoints in one file: what ``torch.save`` writes, sealed with a summary and a checksum.
 
 The seal is the comment that a zip file may end with, so the file stays one that ``torch.load`` and
-every zip tool opens: a summary in JSON, its length, the checksum of all before it, and a mark.
+every zip tool opens: a summary in JSON, its length and checksum, the checksum of all before it, and
+a mark.
 (torch reads a file without looking at the zip's own checksums: a flipped bit becomes a weight.)
 """
 
@@ -18,7 +19,7 @@ from pile_lightning.parallel.safetensors_file import SummingFile
 __all__ = ["is_sealed", "read_file", "read_file_summary", "verify_file", "write_file"]
 
 _MARK = b"PILECKPT"
-_TAIL = 8 + 8 + len(_MARK)  # the length and the checksum in hexadecimal digits, and the mark
+_TAIL = 3 * 8 + len(_MARK)  # the length and the checksums in hexadecimal digits, and the mark
 _END = b"PK\x05\x06"
 _END_SIZE = 22  # bytes of a zip's last record, of which the last two are the comment's length
 _LONGEST = 2**16 - 1
@@ -83,7 +84,7 @@ class _ZipFile(SummingFile):
         assert length <= _LONGEST
         super().write(self._held[:-2] + length.to_bytes(2, "little"))
         super().write(summary)
-        super().write(b"%08x" % len(summary))
+        super().write(b"%08x%08x" % (len(summary), zlib.crc32(summary)))
         super().write(b"%08x" % self.crc32 + _MARK)
 
 
@@ -113,14 +114,15 @@ def _summary(path: Path, file: BinaryIO) -> dict[str, Any]:
             raise ValueError
         length = int(tail[:8], 16)
         file.seek(size - _TAIL - length)
-        summary = json.loads(file.read(length))
-        if not isinstance(summary, dict):
+        written = file.read(length)
+        if tail[8:16] != b"%08x" % zlib.crc32(written):
             raise ValueError
     except (ValueError, OSError):
         raise ValueError(
             f"{path} ({size:,} bytes) does not end with the checksum of a checkpoint: it was cut "
             f"short, damaged, or written by another program; take another checkpoint"
         ) from None
+    summary: dict[str, Any] = json.loads(written)
     return summary
 
 
@@ -141,7 +143,7 @@ def verify_file(path: Path, *, on_bytes: Callable[[int], object] = lambda count:
 def _verify(path: Path, file: BinaryIO, on_bytes: Callable[[int], object]) -> None:
     _summary(path, file)
     size = file.seek(0, 2)
-    end = size - _TAIL + 8  # of what the checksum is of
+    end = size - len(_MARK) - 8  # of what the checksum is of
     file.seek(0)
     read = crc = 0
     while read < end:

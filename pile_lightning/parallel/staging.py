@@ -20,7 +20,7 @@ from pile_lightning.parallel.safetensors_file import (
     write_safetensors,
 )
 from pile_lightning.parallel.summary import summary_of
-from pile_lightning.parallel.swap import partial, put_in_place, remove, sync_folder
+from pile_lightning.parallel.swap import clear_leftovers, partial, put_in_place, remove, sync_folder
 from pile_lightning.parallel.tree import Path, copy_to_memory, name_of, split_tensors
 
 __all__ = ["StagedShards", "stage_shards"]
@@ -40,6 +40,8 @@ class StagedShards:
     """What is no tensor."""
     summary: dict[str, Any]
     """What a list of checkpoints shows."""
+    before: float = 0.0
+    """Leftovers of kills beside the folder are removed if they are older than this."""
 
     def write(self, group: Group = None) -> None:
         """Write this rank's share and, with the others, put the folder in place.
@@ -63,7 +65,7 @@ class StagedShards:
 
     def _make_room(self) -> None:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        remove(partial(self.folder))
+        clear_leftovers(self.folder, before=self.before)
         partial(self.folder).mkdir()
 
     def _write_share(self, rank: int) -> dict[str, Checksum]:
@@ -89,7 +91,7 @@ class StagedShards:
 
 
 def stage_shards(
-    state: dict[str, Any], folder: str | FilePath, *, copy: bool = False
+    state: dict[str, Any], folder: str | FilePath, *, copy: bool = False, before: float = 0.0
 ) -> StagedShards:
     """Decide which rank writes which part of ``state``: a collective of all ranks.
 
@@ -97,6 +99,7 @@ def stage_shards(
         state: As ``save_shards`` takes it.
         folder: Where to.
         copy: Copy what this rank writes to memory, so that training may go on before it is written.
+        before: Leftovers of kills beside the folder are removed if they are older than this.
 
     Raises:
         TypeError: For tensors that no safetensors file holds.
@@ -140,6 +143,7 @@ def stage_shards(
         parts=copy_to_memory(parts) if copy else parts,
         plain=buffer.getvalue(),
         summary=summary_of(state),
+        before=before,
     )
 
 

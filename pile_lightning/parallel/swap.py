@@ -5,11 +5,20 @@ one steps aside under the name ``.<name>.old``, the new one takes its place, and
 A kill between leaves the old one aside, where ``standing`` finds it.
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
-__all__ = ["aside", "partial", "put_in_place", "remove", "standing", "sync_folder"]
+__all__ = [
+    "aside",
+    "clear_leftovers",
+    "partial",
+    "put_in_place",
+    "remove",
+    "standing",
+    "sync_folder",
+]
 
 
 def partial(target: Path) -> Path:
@@ -30,9 +39,30 @@ def standing(target: Path) -> Path:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def clear_leftovers(target: Path, *, before: float = 0.0) -> None:
+    """Remove what a kill has left of ``target``, and what older ones have left beside it.
+
+    Args:
+        target: What is about to be written.
+        before: When what is beside it must have been written: a run clears what was there before
+            it began, for what is younger another process may be writing.
+    """
+    remove(partial(target))
+    beside = target.parent
+    with contextlib.suppress(FileNotFoundError):  # another process may clear as well
+        for half in beside.glob(".*.ckpt.partial"):
+            if half.stat().st_mtime < before:
+                remove(half)
+        for old in beside.glob(".*.ckpt.old"):
+            of = beside / old.name.removeprefix(".").removesuffix(".old")
+            if of.exists() and of.stat().st_mtime < before:
+                remove(old)
 
 
 def put_in_place(target: Path) -> None:

@@ -63,6 +63,17 @@ def test_without_an_interval_nothing_is_saved(fit, tmp_path):
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+def test_a_run_that_went_back_keeps_its_own(fit, tmp_path):
+    fit(KeptCheckpoints(every_n_steps=2), max_steps=8)
+    folder = tmp_path / "run/checkpoints"
+    fit(
+        KeptCheckpoints(every_n_steps=1, keep=2),
+        max_steps=5,
+        ckpt_path=folder / "step-00000002.ckpt",
+    )
+    assert names(tmp_path) == ["step-00000004.ckpt", "step-00000005.ckpt"]
+
+
 class FullFrom(AtomicCheckpointIO):
     """Cannot save from a step on."""
 

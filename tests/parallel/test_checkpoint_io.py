@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 import zipfile
 
 import pytest
@@ -145,7 +146,8 @@ def test_a_folder_is_loaded_like_a_file(tmp_path):
     assert torch.equal(one["state_dict"]["weight"], two["state_dict"]["weight"])
     assert one["optimizer_states"] == two["optimizer_states"]
     for name in ("file", "folder"):
-        assert io.summary(tmp_path / name) == {"step": 3, "tokens": 300}
+        summary = io.summary(tmp_path / name)
+        assert summary == {"step": 3, "tokens": 300, "saved_at": pytest.approx(time.time(), abs=60)}
 
 
 @pytest.mark.parametrize("first", ["file", "folder"])
@@ -162,15 +164,18 @@ def test_a_folder_replaces_a_file_and_the_other_way_round(tmp_path, first):
 def test_what_a_kill_leaves_is_passed_over_and_then_removed(tmp_path, save):
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     getattr(io, save)({"global_step": 1}, path)
+    (tmp_path / ".other.ckpt.partial").write_bytes(b"of a process that goes on")
     path.rename(tmp_path / ".last.ckpt.old")  # killed between the two renames
     (tmp_path / ".last.ckpt.partial").mkdir()
     (tmp_path / ".last.ckpt.partial" / "rank-00000.safetensors").write_bytes(b"half")
+    (tmp_path / ".best.ckpt.partial").write_bytes(b"half")
+    os.utime(tmp_path / ".best.ckpt.partial", (0, 0))
     assert io.load_checkpoint(path) == {"global_step": 1}
     getattr(io, save)({"global_step": 2}, path)
     assert io.load_checkpoint(path) == {"global_step": 2}
-    assert names_beside(path) == ["last.ckpt"]
+    assert names_beside(path) == [".other.ckpt.partial", "last.ckpt"]
     io.remove_checkpoint(path)
-    assert names_beside(path) == []
+    assert names_beside(path) == [".other.ckpt.partial"]
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):

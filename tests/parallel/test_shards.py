@@ -105,7 +105,8 @@ def test_nothing_in_the_folder_needs_a_pickle_that_runs_code(tmp_path):
     tensors = load_file(tmp_path / "c" / "rank-00000.safetensors")  # the library reads ours
     assert torch.equal(tensors["0:model/w"], SAVED["model"]["w"])
     assert torch.load(tmp_path / "c" / "plain.pt", weights_only=True)["lr"] == 0.1
-    assert json.loads((tmp_path / "c" / "manifest.json").read_text())["summary"] == {"step": None}
+    summary = json.loads((tmp_path / "c" / "manifest.json").read_text())["summary"]
+    assert summary.keys() == {"step", "saved_at"}
 
 
 def test_replicas_share_the_writing():

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 # one process imports the package, and those of all tests are its children
 context = mp.get_context("forkserver")
-context.set_forkserver_preload(["pile_lightning.parallel", "torch.distributed.fsdp"])
+context.set_forkserver_preload(["pile_lightning.cli", "torch.distributed.fsdp"])
 
 
 def in_ranks(function, folder, *arguments, processes):
