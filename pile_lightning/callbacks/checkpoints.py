@@ -57,8 +57,12 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         # the step that was saved stays current until the next one is whole
         if self._saved != trainer.global_step and not trainer.fast_dev_run:
-            trainer.save_checkpoint(self.path)
-            self._saved = trainer.global_step
+            self.save_now(trainer)
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Save, also a step that is saved already."""
+        trainer.save_checkpoint(self.path)
+        self._saved = trainer.global_step
 
 
 class BestCheckpoint(Checkpoint):

@@ -13,8 +13,8 @@ def resolve_checkpoint(name: str | None, folder: Path) -> str | None:
     """Turn what a user calls a checkpoint into the path of one.
 
     Args:
-        name: ``last`` or ``best`` of ``folder``, a checkpoint, the folder of a run (its last), a
-            URL, or None for none.
+        name: ``last`` or ``best`` of ``folder``, ``auto`` for the last if there is one, a
+            checkpoint, the folder of a run (its last), a URL, or None for none.
         folder: The run's folder.
 
     Raises:
@@ -22,6 +22,9 @@ def resolve_checkpoint(name: str | None, folder: Path) -> str | None:
     """
     if name is None or "://" in name:
         return name
+    if name == "auto":
+        path = folder / "checkpoints" / "last.ckpt"
+        return str(path) if path.exists() else None
     if name in ("last", "best"):
         path = folder / "checkpoints" / f"{name}.ckpt"
     elif (Path(name) / "checkpoints").is_dir():

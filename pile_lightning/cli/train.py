@@ -11,6 +11,11 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from pile_lightning.callbacks import (
@@ -19,11 +24,14 @@ from pile_lightning.callbacks import (
     DeliveredTokens,
     LastCheckpoint,
     MetricsCsv,
+    Preemption,
     Report,
     Samples,
     SaveTokenizer,
+    SkipNonFinite,
     StepProgressBar,
     Throughput,
+    Watchdog,
     WritePredictions,
 )
 from pile_lightning.cli.errors import readable_errors
@@ -95,6 +103,9 @@ class PileCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(WritePredictions, "predictions")
+        parser.add_lightning_class_args(SkipNonFinite, "non_finite")
+        parser.add_lightning_class_args(Watchdog, "watchdog")
+        parser.add_lightning_class_args(Preemption, "preemption")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and take the checkpoint out: the config alone says what the model is."""
@@ -110,6 +121,9 @@ class PileCLI(LightningCLI):
         """Keep an earlier run that a fresh fit would overwrite, now that all settings are right."""
         if self.checkpoint is None and not self.trainer.fast_dev_run:
             make_room(Path(self.trainer.default_root_dir))
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, Preemption):
+                callback.listen()  # preparing text may take hours, and can be gone on with
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's logger, an atomic checkpoint writer and a precision."""
@@ -119,6 +133,8 @@ class PileCLI(LightningCLI):
         plugins = _as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
+        if _lightning_would_requeue(plugins):
+            plugins.append(SLURMEnvironment(auto_requeue=False))
         kwargs["plugins"] = plugins
         kwargs["logger"] = False
         callbacks: list[Callback] = _as_list(config.callbacks)
@@ -153,6 +169,13 @@ def choose_precision(accelerator: str) -> str:
     why = "has fast bfloat16 products" if fast else "has no fast bfloat16 products"
     say(f"Precision {precision}: this {device} {why}.")
     return precision
+
+
+def _lightning_would_requeue(plugins: list[Any]) -> bool:
+    """Say whether Lightning would save and queue the job again itself, inside a signal handler."""
+    if any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        return False
+    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
 
 
 def _auto_accelerator() -> str:

@@ -142,7 +142,8 @@ class LanguageModule(LightningModule):
         # undo the means that Lightning takes over micro-batches and the strategy over ranks
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, means / num_tokens)
+        if gradients:  # a callback that leaves a step out drops them
+            torch._foreach_mul_(gradients, means / num_tokens)
         step_tokens.zero_()
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
