@@ -54,15 +54,22 @@ class LastCheckpoint(Checkpoint):
         """Save the last step of a run that was stopped early."""
         self._save(trainer)
 
+    def save_now(self, trainer: Trainer, *, again: bool = False) -> None:
+        """Save at once, on all ranks.
+
+        Args:
+            trainer: The trainer.
+            again: Also where this step is saved already.
+        """
+        if again:
+            self._saved = -1
+        self._save(trainer)
+
     def _save(self, trainer: Trainer) -> None:
         # the step that was saved stays current until the next one is whole
         if self._saved != trainer.global_step and not trainer.fast_dev_run:
-            self.save_now(trainer)
-
-    def save_now(self, trainer: Trainer) -> None:
-        """Save, also a step that is saved already."""
-        trainer.save_checkpoint(self.path)
-        self._saved = trainer.global_step
+            trainer.save_checkpoint(self.path)
+            self._saved = trainer.global_step
 
 
 class BestCheckpoint(Checkpoint):

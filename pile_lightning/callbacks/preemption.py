@@ -21,6 +21,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from pile_lightning.callbacks.exit_codes import PREEMPTED, check_exit_code
+
 __all__ = ["Preempted", "Preemption", "SavesNow"]
 
 
@@ -32,8 +34,13 @@ class Preempted(SystemExit):
 class SavesNow(Protocol):
     """A callback that can be asked for a checkpoint to go on from."""
 
-    def save_now(self, trainer: Trainer) -> None:
-        """Save one at once, on all ranks."""
+    def save_now(self, trainer: Trainer, *, again: bool = False) -> None:
+        """Save one at once, on all ranks.
+
+        Args:
+            trainer: The trainer.
+            again: Also where this step is saved already.
+        """
 
 
 class Preemption(Checkpoint):
@@ -62,20 +69,16 @@ class Preemption(Checkpoint):
     def __init__(
         self,
         signals: list[str] | None = None,
-        exit_code: int = 85,
+        exit_code: int = PREEMPTED,
         every_n_steps: int = 1,
     ) -> None:
-        self.signals = [_signal(s) for s in (["SIGTERM", "SIGUSR1"] if signals is None else signals)]
-        if not 3 <= exit_code <= 125:
-            raise ValueError(
-                f"exit_code={exit_code}: 0 to 2 and what is above 125 mean something else to a "
-                f"shell; choose 3 to 125"
-            )
+        names = ["SIGTERM", "SIGUSR1"] if signals is None else signals
+        self.signals = [_signal(name) for name in names]
         if every_n_steps < 1:
             raise ValueError(
                 f"every_n_steps={every_n_steps}: ranks agree every so many steps; choose at least 1"
             )
-        self.exit_code = exit_code
+        self.exit_code = check_exit_code(exit_code)
         self.every_n_steps = every_n_steps
         self._received: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
@@ -219,12 +222,10 @@ class Preemption(Checkpoint):
         return bool(trainer.strategy.reduce_boolean_decision(told, all=False))
 
     @staticmethod
-    def _save(trainer: Trainer) -> None:
-        if trainer.fast_dev_run:
-            return
+    def _save(trainer: Trainer, *, again: bool = False) -> None:
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, SavesNow):
-                callback.save_now(trainer)
+                callback.save_now(trainer, again=again)
                 return
 
     def _break_off(self, trainer: Trainer) -> None:
@@ -234,7 +235,7 @@ class Preemption(Checkpoint):
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             progress.reset()
             progress.total.ready = progress.total.started = 1
-            self._save(trainer)
+            self._save(trainer, again=True)
         self._leave(trainer)
 
     def _leave(self, trainer: Trainer) -> None:
@@ -264,9 +265,7 @@ def _signal(name: str) -> signal.Signals:
     return known[name]
 
 
-def _outlive(
-    process: int, *, seconds: float = 60, parent: Callable[[], int] = os.getppid
-) -> None:
+def _outlive(process: int, *, seconds: float = 60, parent: Callable[[], int] = os.getppid) -> None:
     deadline = time.monotonic() + seconds
     while parent() == process and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -10,7 +10,12 @@ from typing import Any, TextIO
 
 from lightning import Callback, LightningModule, Trainer
 
-__all__ = ["Watchdog"]
+from pile_lightning.callbacks.exit_codes import HUNG, check_exit_code
+
+__all__ = ["GRACE", "Watchdog"]
+
+GRACE = 5.0
+"""Seconds between what a rank says and its end."""
 
 
 class Watchdog(Callback):
@@ -30,19 +35,14 @@ class Watchdog(Callback):
         ValueError: For a time that is none.
     """
 
-    def __init__(self, timeout: float = 540, exit_code: int = 87) -> None:
+    def __init__(self, timeout: float = 540, exit_code: int = HUNG) -> None:
         if not timeout > 0:
             raise ValueError(
                 f"timeout={timeout}: a run hangs after so many seconds without progress; choose "
                 f"more than 0, and more than a step and a save take"
             )
-        if not 3 <= exit_code <= 125:
-            raise ValueError(
-                f"exit_code={exit_code}: 0 to 2 and what is above 125 mean something else to a "
-                f"shell; choose 3 to 125"
-            )
         self.timeout = timeout
-        self.exit_code = exit_code
+        self.exit_code = check_exit_code(exit_code)
         self._last = 0.0
         self._step = 0
         self._over = threading.Event()
@@ -99,8 +99,8 @@ class Watchdog(Callback):
 
     def _watch(self, path: Path, rank: int) -> None:
         interval = min(1.0, self.timeout / 10)
-        # opened now: a full disk or a hanging mount must not be met when all else has gone wrong; and
-        # not emptied: the run may have been started again because it hung
+        # opened now: a full disk or a hanging mount must not be met when all else has gone wrong;
+        # not emptied, because the run may have been started again after it hung
         with path.open("a", encoding="utf-8") as file:
             try:
                 while not self._over.wait(interval):
@@ -117,14 +117,14 @@ class Watchdog(Callback):
     def _bark(self, file: TextIO, rank: int) -> None:
         for out in (file, sys.__stderr__ or sys.stderr):
             out.write(
-                f"\nRank {rank} has made no progress for {self.timeout:g} seconds (watchdog.timeout) "
-                f"after step {self._step}; process {os.getpid()} exits with code "
-                f"{self.exit_code}. Where its threads are:\n"
+                f"\nRank {rank} has made no progress for {self.timeout:g} seconds "
+                f"(watchdog.timeout) after step {self._step}; process {os.getpid()} exits with "
+                f"code {self.exit_code}. Where its threads are:\n"
             )
             out.flush()
             faulthandler.dump_traceback(file=out, all_threads=True)
             out.flush()
         os.fsync(file.fileno())
         # whoever started the ranks ends all when one has ended: let the others say where they are
-        time.sleep(min(10.0, 2 + self.timeout / 10))
+        time.sleep(GRACE)
         os._exit(self.exit_code)
