@@ -265,7 +265,7 @@ def _signal(name: str) -> signal.Signals:
     return known[name]
 
 
-def _outlive(process: int, *, seconds: float = 60, parent: Callable[[], int] = os.getppid) -> None:
+def _outlive(process: int, *, seconds: float = 15, parent: Callable[[], int] = os.getppid) -> None:
     deadline = time.monotonic() + seconds
     while parent() == process and time.monotonic() < deadline:
         time.sleep(0.05)
