@@ -10,6 +10,7 @@ from pile_lightning.callbacks.preemption import Preempted, Preemption
 from pile_lightning.callbacks.progress import StepProgressBar
 from pile_lightning.callbacks.report import Report, compressed_bits_per_byte
 from pile_lightning.callbacks.samples import Samples, continue_text
+from pile_lightning.callbacks.spikes import RewindSpikes, Rewound
 from pile_lightning.callbacks.throughput import DENSE_PEAK_FLOPS, Throughput, dense_peak
 from pile_lightning.callbacks.tokenizer import SaveTokenizer
 from pile_lightning.callbacks.watchdog import Watchdog
@@ -24,6 +25,8 @@ __all__ = [
     "Preempted",
     "Preemption",
     "Report",
+    "RewindSpikes",
+    "Rewound",
     "Samples",
     "SaveTokenizer",
     "SkipNonFinite",

@@ -5,12 +5,8 @@ inside the handler, in the middle of whatever they were saying: signalling all r
 and crashed it once. Ranks agree where all of them are anyway, at the end of a step.
 """
 
-import atexit
-import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
@@ -18,10 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from pile_lightning.callbacks.exit_codes import PREEMPTED, check_exit_code
+from pile_lightning.callbacks.leaving import PREEMPTED, check_exit_code, leave_after_the_first
 
 __all__ = ["Preempted", "Preemption", "SavesNow"]
 
@@ -241,10 +236,7 @@ class Preemption(Checkpoint):
     def _leave(self, trainer: Trainer) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         self._tell(trainer.global_step, self._received, folder)
-        environment = getattr(trainer.strategy, "cluster_environment", None)
-        if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0:
-            # the process that started this one kills all, itself too, where one ends before it
-            atexit.register(_outlive, os.getppid())
+        leave_after_the_first(trainer)
         raise Preempted(self.exit_code)
 
     @rank_zero_only
@@ -263,9 +255,3 @@ def _signal(name: str) -> signal.Signals:
             f"SIGUSR1, SIGUSR2, SIGHUP and the like"
         )
     return known[name]
-
-
-def _outlive(process: int, *, seconds: float = 15, parent: Callable[[], int] = os.getppid) -> None:
-    deadline = time.monotonic() + seconds
-    while parent() == process and time.monotonic() < deadline:
-        time.sleep(0.05)

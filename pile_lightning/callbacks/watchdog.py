@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from lightning import Callback, LightningModule, Trainer
 
-from pile_lightning.callbacks.exit_codes import HUNG, check_exit_code
+from pile_lightning.callbacks.leaving import HUNG, check_exit_code
 
 __all__ = ["GRACE", "Watchdog"]
 

@@ -1,5 +1,6 @@
 """``train.py``: LightningCLI with this package's modules, data, callbacks and manners."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from pile_lightning.callbacks import (
     MetricsCsv,
     Preemption,
     Report,
+    RewindSpikes,
+    Rewound,
     Samples,
     SaveTokenizer,
     SkipNonFinite,
@@ -104,6 +107,7 @@ class PileCLI(LightningCLI):
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(WritePredictions, "predictions")
         parser.add_lightning_class_args(SkipNonFinite, "non_finite")
+        parser.add_lightning_class_args(RewindSpikes, "spikes")
         parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.add_lightning_class_args(Preemption, "preemption")
 
@@ -194,4 +198,12 @@ def train(args: ArgsType = None) -> None:
     """Run ``train.py`` with ``args``, or with the command line's."""
     with readable_errors():
         quieten()
-        PileCLI(args)
+        arguments = sys.argv[1:] if args is None else args
+        while True:
+            try:
+                PileCLI(arguments)
+                return
+            except Rewound as rewound:
+                if not (rewound.alone and isinstance(arguments, list)):
+                    raise  # whoever started the ranks starts them again
+                arguments = [*arguments, "--ckpt_path=auto"]
