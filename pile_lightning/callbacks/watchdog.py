@@ -115,6 +115,7 @@ class Watchdog(Callback):
             path.unlink()
 
     def _bark(self, file: TextIO, rank: int) -> None:
+        faulthandler.cancel_dump_traceback_later()
         for out in (file, sys.__stderr__ or sys.stderr):
             out.write(
                 f"\nRank {rank} has made no progress for {self.timeout:g} seconds "

@@ -80,7 +80,7 @@ class Ranks:
     def said(self):
         """Return what it printed."""
         logs = sorted(self.folder.glob("rank-*.log"))
-        return "\n".join(log.read_text(errors="replace")[-4000:] for log in logs)
+        return "\n".join(log.read_text(errors="replace")[-20_000:] for log in logs)
 
     def _be(self, environment, settings):
         log = os.open(
