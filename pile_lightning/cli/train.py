@@ -198,12 +198,16 @@ def train(args: ArgsType = None) -> None:
     """Run ``train.py`` with ``args``, or with the command line's."""
     with readable_errors():
         quieten()
-        arguments = sys.argv[1:] if args is None else args
         while True:
             try:
-                PileCLI(arguments)
+                PileCLI(args)
                 return
             except Rewound as rewound:
-                if not (rewound.alone and isinstance(arguments, list)):
+                if not rewound.alone:
                     raise  # whoever started the ranks starts them again
-                arguments = [*arguments, "--ckpt_path=auto"]
+                if args is None:
+                    sys.argv.append("--ckpt_path=auto")
+                elif isinstance(args, list):
+                    args = [*args, "--ckpt_path=auto"]
+                else:
+                    raise

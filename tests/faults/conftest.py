@@ -19,7 +19,7 @@ def ranks(tmp_path, corpus, cache):
     """Make a run of two ranks that goes on by itself; it scores and saves now and then."""
     made = []
 
-    def fit(folder, *callbacks, model=CausalLM, max_steps=60, **settings):
+    def fit(folder, *callbacks, model=CausalLM, max_steps=60, num_workers=0, **settings):
         seed_everything(0, verbose=False)
         last = folder / "checkpoints/last.ckpt"
         defaults = {
@@ -48,6 +48,7 @@ def ranks(tmp_path, corpus, cache):
             batch_size=4,
             val_fraction=0.2,
             cache_dir=str(cache),
+            num_workers=num_workers,
         )
         Trainer(**(defaults | settings)).fit(
             model(network, vocab_size=257, max_seq_len=SEQ),
@@ -55,11 +56,10 @@ def ranks(tmp_path, corpus, cache):
             ckpt_path=last if last.exists() else None,
         )
 
-    def make(name="run", fit=fit):
-        made.append(Ranks(tmp_path / name, fit))
+    def make(name="run", ranks=2):
+        made.append(Ranks(tmp_path / name, fit, ranks))
         return made[-1]
 
-    make.fit = fit
     yield make
     for run in made:
         run.end()

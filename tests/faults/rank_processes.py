@@ -83,6 +83,7 @@ class Ranks:
         return "\n".join(log.read_text(errors="replace")[-20_000:] for log in logs)
 
     def _be(self, environment, settings):
+        os.setpgrp()  # with its loader workers a group, as a task of a cluster
         log = os.open(
             self.folder / f"rank-{environment['RANK']}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT
         )

@@ -67,3 +67,13 @@ def test_any_signal_to_any_rank_ends_all_of_them_in_good_order(rounds, moment, k
         assert torch.equal(value, ended["state_dict"][name]), name
     metrics = [read_metrics(each.folder / "metrics.csv") for each in (run, whole)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_signal_to_a_rank_and_its_loader_workers_costs_no_step_either(ranks):
+    run = ranks(ranks=1)
+    alone = {"devices": 1, "strategy": "auto", "num_workers": 2, "max_steps": 200}
+    run.start(**alone)
+    run.wait_for("step", times=3)
+    os.killpg(run.pids[0], signal.SIGTERM)
+    assert run.finish() == [85], run.said()
+    assert 3 <= last(run)["global_step"] < 200
