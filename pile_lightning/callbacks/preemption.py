@@ -81,6 +81,7 @@ class Preemption(Checkpoint):
         self._may_wait = False
         self._leaving = False
         self._shared_val_batches = 0.0
+        self._watched_data: Any = None
 
     # -- signals ----------------------------------------------------------------------------------
 
@@ -119,7 +120,13 @@ class Preemption(Checkpoint):
         if not self._may_wait:
             raise Preempted(self.exit_code)
 
+    def _release_data(self) -> None:
+        if self._watched_data is not None:
+            del self._watched_data.train_dataloader  # shows the method of its class again
+            self._watched_data = None
+
     def _stop_listening(self) -> None:
+        self._release_data()
         if not self._listening:
             return
         self._listening = self._may_wait = False
@@ -144,9 +151,27 @@ class Preemption(Checkpoint):
         self._received, self._leaving, self._may_wait = None, False, True
         self.listen()
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Arrange to be asked again before the first batch is made.
+
+        Lightning puts its own handler first between this hook and the next, and a signal to one of
+        several ranks in the seconds that the first batch may take would hang them all.
+        """
+        data = trainer.datamodule
+        if data is not None and self._listening:
+            load = data.train_dataloader
+
+            def listen_and_load() -> Any:
+                self.listen()
+                return load()
+
+            data.train_dataloader = listen_and_load
+            self._watched_data = data
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back from Lightning, which has put its own handler first by now."""
+        """Take the signals back from Lightning."""
         self.listen()
+        self._release_data()
         if self._agreed(trainer):
             self._leave(trainer)
 

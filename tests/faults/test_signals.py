@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pile_lightning.callbacks import read_metrics
+from pile_lightning.data import TextData
 from tests.faults.probe import events
 
 pytestmark = [pytest.mark.dist, pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
@@ -77,3 +78,18 @@ def test_a_signal_to_a_rank_and_its_loader_workers_costs_no_step_either(ranks):
     os.killpg(run.pids[0], signal.SIGTERM)
     assert run.finish() == [85], run.said()
     assert 3 <= last(run)["global_step"] < 200
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_signal_to_one_rank_as_the_first_batch_is_made_ends_both(who, ranks, monkeypatch):
+    load = TextData.train_dataloader
+
+    def tell_and_load(data):
+        if data.trainer.global_rank == who:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return load(data)
+
+    monkeypatch.setattr(TextData, "train_dataloader", tell_and_load)
+    run = ranks()
+    assert run.start(max_steps=8).finish(30) == [85, 85], run.said()
+    assert not (run.folder / "checkpoints").exists()
