@@ -5,13 +5,17 @@ from pile_lightning.callbacks.curves import Curves, draw_curves
 from pile_lightning.callbacks.domains import DeliveredTokens
 from pile_lightning.callbacks.history import KeptCheckpoints
 from pile_lightning.callbacks.metrics_csv import MetricsCsv, read_metrics
+from pile_lightning.callbacks.non_finite import SkipNonFinite
 from pile_lightning.callbacks.predictions import WritePredictions
+from pile_lightning.callbacks.preemption import Preempted, Preemption
 from pile_lightning.callbacks.progress import StepProgressBar
 from pile_lightning.callbacks.report import Report, compressed_bits_per_byte
 from pile_lightning.callbacks.samples import Samples, continue_text
+from pile_lightning.callbacks.spikes import RewindSpikes, Rewound
 from pile_lightning.callbacks.summary import CheckpointSummary
 from pile_lightning.callbacks.throughput import DENSE_PEAK_FLOPS, Throughput, dense_peak
 from pile_lightning.callbacks.tokenizer import SaveTokenizer
+from pile_lightning.callbacks.watchdog import Watchdog
 
 __all__ = [
     "DENSE_PEAK_FLOPS",
@@ -22,11 +26,17 @@ __all__ = [
     "KeptCheckpoints",
     "LastCheckpoint",
     "MetricsCsv",
+    "Preempted",
+    "Preemption",
     "Report",
+    "RewindSpikes",
+    "Rewound",
     "Samples",
     "SaveTokenizer",
+    "SkipNonFinite",
     "StepProgressBar",
     "Throughput",
+    "Watchdog",
     "WritePredictions",
     "compressed_bits_per_byte",
     "continue_text",

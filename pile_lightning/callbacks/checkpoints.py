@@ -73,6 +73,17 @@ class LastCheckpoint(Checkpoint):
                 f"{self.path}: {reason}. Make room, and go on from an earlier checkpoint"
             )
 
+    def save_now(self, trainer: Trainer, *, again: bool = False) -> None:
+        """Save at once, on all ranks.
+
+        Args:
+            trainer: The trainer.
+            again: Also where this step is saved already.
+        """
+        if again:
+            self._saved = -1
+        self._save(trainer)
+
     def _save(self, trainer: Trainer) -> None:
         # the step that was saved stays current until the next one is whole
         if self._saved != trainer.global_step and not trainer.fast_dev_run:

@@ -4,6 +4,8 @@ import csv
 import io
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ class MetricsCsv(Logger):
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         row: dict[str, float] = {"step": done, **values}
         if not self._columns:
-            self._write([r for r in read_metrics(self.path) if r["step"] < done])
+            self._write(list(takewhile(partial(_precedes, row=row), read_metrics(self.path))))
         if not set(row) <= set(self._columns):
             rows = read_metrics(self.path)
             self._columns += [name for name in row if name not in self._columns]
@@ -83,6 +85,15 @@ class MetricsCsv(Logger):
             writer.writeheader()
             writer.writerows(rows)
         partial.replace(self.path)
+
+
+def _precedes(kept: Mapping[str, float], row: Mapping[str, float]) -> bool:
+    """Say whether a row of the run before is not repeated by ``row`` or what follows it."""
+    # of the same step if it is of something else: a run may go on with the validation of a step
+    # whose training is logged
+    return kept["step"] < row["step"] or (
+        kept["step"] == row["step"] and kept.keys() & row.keys() == {"step"}
+    )
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:

@@ -30,7 +30,8 @@ class DataParser(ShortErrorParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say of arguments that train.py takes that they are none here."""
         other = re.search(
-            r"--((?:model|trainer|\w+_checkpoint|samples|predictions)[.=]\S*)", message
+            r"--((?:model|trainer|\w+_checkpoint|samples|predictions|non_finite|spikes|watchdog|preemption)[.=]\S*)",
+            message,
         )
         if other and "unrecognized" in message:
             key = other.group(1).split("=")[0]

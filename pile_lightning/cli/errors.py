@@ -24,7 +24,7 @@ def readable_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         message = our_message(error)
         if message is None or os.environ.get("PILE_TRACEBACK"):
             raise

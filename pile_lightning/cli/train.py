@@ -1,5 +1,6 @@
 """``train.py``: LightningCLI with this package's modules, data, callbacks and manners."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from pile_lightning.callbacks import (
@@ -21,11 +27,16 @@ from pile_lightning.callbacks import (
     KeptCheckpoints,
     LastCheckpoint,
     MetricsCsv,
+    Preemption,
     Report,
+    RewindSpikes,
+    Rewound,
     Samples,
     SaveTokenizer,
+    SkipNonFinite,
     StepProgressBar,
     Throughput,
+    Watchdog,
     WritePredictions,
 )
 from pile_lightning.cli.errors import readable_errors
@@ -101,6 +112,10 @@ class PileCLI(LightningCLI):
         parser.add_class_arguments(AtomicCheckpointIO, "checkpoints")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(WritePredictions, "predictions")
+        parser.add_lightning_class_args(SkipNonFinite, "non_finite")
+        parser.add_lightning_class_args(RewindSpikes, "spikes")
+        parser.add_lightning_class_args(Watchdog, "watchdog")
+        parser.add_lightning_class_args(Preemption, "preemption")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and take the checkpoint out: the config alone says what the model is."""
@@ -119,6 +134,9 @@ class PileCLI(LightningCLI):
         """Keep an earlier run that a fresh fit would overwrite, now that all settings are right."""
         if self.checkpoint is None and not self.trainer.fast_dev_run:
             make_room(Path(self.trainer.default_root_dir))
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, Preemption):
+                callback.listen()  # preparing text may take hours, and can be gone on with
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's logger, an atomic checkpoint writer and a precision."""
@@ -128,6 +146,8 @@ class PileCLI(LightningCLI):
         plugins = _as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(self.config_init[self.subcommand].checkpoints)
+        if _lightning_would_requeue(plugins):
+            plugins.append(SLURMEnvironment(auto_requeue=False))
         kwargs["plugins"] = plugins
         kwargs["logger"] = False
         callbacks: list[Callback] = _as_list(config.callbacks)
@@ -165,6 +185,13 @@ def choose_precision(accelerator: str) -> str:
     return precision
 
 
+def _lightning_would_requeue(plugins: list[Any]) -> bool:
+    """Say whether Lightning would save and queue the job again itself, inside a signal handler."""
+    if any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        return False
+    return SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+
+
 def _auto_accelerator() -> str:
     if torch.cuda.is_available():
         return "cuda"
@@ -181,4 +208,16 @@ def train(args: ArgsType = None) -> None:
     """Run ``train.py`` with ``args``, or with the command line's."""
     with readable_errors():
         quieten()
-        PileCLI(args)
+        while True:
+            try:
+                PileCLI(args)
+                return
+            except Rewound as rewound:
+                if not rewound.alone:
+                    raise  # whoever started the ranks starts them again
+                if args is None:
+                    sys.argv.append("--ckpt_path=auto")
+                elif isinstance(args, list):
+                    args = [*args, "--ckpt_path=auto"]
+                else:
+                    raise

@@ -15,6 +15,7 @@ from pile_lightning.data.cores import without_tokenizer_threads
 from pile_lightning.data.packing import Rows
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortRows, ShortStage
+from pile_lightning.data.worker_signals import outlive_signals
 
 __all__ = [
     "BatchLoader",
@@ -117,6 +118,7 @@ class BatchLoader:
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
+            worker_init_fn=outlive_signals,
             # its own: otherwise every pass would draw from the generator of the training run
             generator=torch.Generator(),
         )

@@ -24,6 +24,7 @@ from pile_lightning.data.lanes import Cursor, Lane, Row, Tokens
 from pile_lightning.data.mixture import Mixture
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortStage
+from pile_lightning.data.worker_signals import outlive_signals
 
 __all__ = ["Cursors", "StreamBatches", "StreamLoader"]
 
@@ -216,6 +217,7 @@ class StreamLoader:
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
+            worker_init_fn=outlive_signals,
             # its own: otherwise every pass would draw from the generator of the training run
             generator=torch.Generator(),
         )

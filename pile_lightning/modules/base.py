@@ -177,7 +177,9 @@ class LanguageModule(LightningModule):
         num_tokens = self.trainer.strategy.reduce(step_tokens.clone(), reduce_op="sum").clamp(min=1)
         # undo the means that Lightning takes over micro-batches and the strategy over ranks
         means = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        torch._foreach_mul_([local(g) for g in self._gradients()], means / num_tokens)
+        gradients = self._gradients()
+        if gradients:  # a callback that leaves a step out drops them
+            torch._foreach_mul_([local(g) for g in gradients], means / num_tokens)
         step_tokens.zero_()
 
     def configure_gradient_clipping(
