@@ -51,7 +51,7 @@ _CASTS_OF: dict[Kind | None, Kind] = {
 }
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps the bytes of live storages by kind, and a curve of them.
 
     Args:
@@ -65,7 +65,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, *, casts_in_kernels: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.casts_in_kernels = casts_in_kernels
         self.now = [0] * len(Kind)
         """Bytes by kind."""
@@ -144,7 +144,9 @@ def _cast_in_kernel(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], re
     inputs = [tensor for tensor in args if isinstance(tensor, Tensor)]
     if func in _COPIES or not inputs:
         return 0
-    common = max((t.dtype for t in inputs), key=lambda dtype: (dtype.is_floating_point, dtype.itemsize))
+    common = max(
+        (t.dtype for t in inputs), key=lambda dtype: (dtype.is_floating_point, dtype.itemsize)
+    )
     if not common.is_floating_point or not result.dtype.is_floating_point:
         return 0
     written = kwargs.get("out")

@@ -48,10 +48,7 @@ def optimizer_state(optimizer: Optimizer) -> OptimizerState:
         optimizer.step()
     except DataDependentOutputException:
         return OptimizerState(num_bytes=_of_small_ones(optimizer))
-    tensors = {
-        parameter: _state_of(optimizer, parameter)
-        for parameter in parameters
-    }
+    tensors = {parameter: _state_of(optimizer, parameter) for parameter in parameters}
     return OptimizerState(
         num_bytes={p: sum(t.nbytes for t in kept) for p, kept in tensors.items()},
         tensors=[tensor for kept in tensors.values() for tensor in kept],

@@ -9,9 +9,18 @@ from torch import nn
 from pile_lightning.optim import parameter_roles
 from pile_lightning.plan.layout import Layout
 
-__all__ = ["ParameterCounts", "ParameterSize", "count_parameters", "parameter_sizes"]
+__all__ = [
+    "ROOT",
+    "ParameterCounts",
+    "ParameterSize",
+    "count_parameters",
+    "parameter_sizes",
+    "summed_features",
+    "tensor_ranks",
+]
 
 ROOT = -1
+"""The unit of what is in no block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +64,9 @@ class ParameterSize:
         return prod(shape) * self.itemsize
 
 
-class _Split:
-    """Names the dimension that tensor parallelism splits, by the role of a ``Linear``."""
-
-    WEIGHT = {"input": 0, "output": 1}
-    BIAS = {"input": 0}
+# the dimension that tensor parallelism splits, by the role of a ``Linear``
+_WEIGHT_DIM = {"input": 0, "output": 1}
+_BIAS_DIM = {"input": 0}
 
 
 def parameter_sizes(
@@ -85,7 +92,7 @@ def parameter_sizes(
     for module in network.modules():
         if isinstance(module, nn.Linear):
             role = getattr(module, "role", "")
-            for parameter, known in ((module.weight, _Split.WEIGHT), (module.bias, _Split.BIAS)):
+            for parameter, known in ((module.weight, _WEIGHT_DIM), (module.bias, _BIAS_DIM)):
                 if parameter is not None and role in known:
                     dims[id(parameter)] = known[role]
     return tuple(
@@ -98,6 +105,41 @@ def parameter_sizes(
         )
         for parameter in network.parameters()
     )
+
+
+def summed_features(network: nn.Module) -> tuple[int, ...]:
+    """Return the widths of the projections whose results tensor-parallel ranks sum.
+
+    Example:
+        >>> from pile_lightning import DecoderConfig
+        >>> network = DecoderConfig(d_model=32, num_layers=1).build(vocab_size=8, max_seq_len=4)
+        >>> summed_features(network)
+        (32, 32)
+    """
+    linears = (module for module in network.modules() if isinstance(module, nn.Linear))
+    return tuple(m.out_features for m in linears if getattr(m, "role", None) == "output")
+
+
+def tensor_ranks(network: nn.Module, most: int) -> int:
+    """Return over how many ranks, up to ``most`` and by halves, a network's features divide.
+
+    Heads stay whole: a module with a ``head_dim`` reads the stream into multiples of it.
+
+    Example:
+        >>> from pile_lightning import DecoderConfig
+        >>> network = DecoderConfig(d_model=32, num_layers=1).build(vocab_size=8, max_seq_len=4)
+        >>> tensor_ranks(network, 8)  # of two heads
+        2
+    """
+    wholes: list[int] = []
+    for module in network.modules():
+        unit = getattr(module, "head_dim", 1)
+        for child in module.children():
+            if isinstance(child, nn.Linear) and getattr(child, "role", None) == "input":
+                wholes.append(child.out_features // unit)
+    while most > 1 and (not wholes or any(whole % most for whole in wholes)):
+        most //= 2
+    return most
 
 
 @dataclass(frozen=True, kw_only=True)

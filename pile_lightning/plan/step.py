@@ -9,7 +9,8 @@ what kernels allocate within an operation, and what ``torch.compile`` saves by f
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.nn import ChunkedHead
@@ -58,6 +60,8 @@ class StepProfile:
     """Rows of the micro-batch."""
     parameters: tuple[ParameterSize, ...]
     """What there is to train, and to keep for it."""
+    optimizer_flops: int
+    """Operations of the optimizer's products in a step."""
     kept: tuple[int, ...]
     """Bytes by kind (``Kind``) between forward and backward."""
     forward: Curve
@@ -99,14 +103,16 @@ def profile_step(
         >>> from pile_lightning import CausalLM, DecoderConfig
         >>> profile = profile_step(
         ...     lambda: CausalLM(DecoderConfig(d_model=32), vocab_size=100, max_seq_len=16),
-        ...     rows=2, seq_len=16, precision=Precision.of("32-true"),
+        ...     rows=2,
+        ...     seq_len=16,
+        ...     precision=Precision.of("32-true"),
         ... )
-        >>> profile.kept[Kind.WEIGHTS] + profile.kept[Kind.SPLIT_WEIGHTS]
+        >>> sum(size.num_bytes for size in profile.parameters)
         209456
     """
+    module = make_module()
     with FakeTensorMode():
         try:
-            module = make_module()
             with precision.active():
                 network = module.built_network
             network.train()
@@ -141,7 +147,7 @@ class _Run:
             if parameter.grad is not None:
                 self.live.enter(parameter.grad, Kind.GRADIENTS)
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(self._enter_gradient)
+                self._enter_gradient_of(parameter)
         for buffer in self.network.buffers():
             self.live.enter(buffer, Kind.WEIGHTS)
         for tensor in state:
@@ -166,22 +172,32 @@ class _Run:
             forward = self._curve()
             if not accumulate:
                 self.network.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             backward = self._curve()
-            with suppress(DataDependentOutputException):
+            products = FlopCounterMode(display=False)
+            with suppress(DataDependentOutputException), products:
                 optimizer.step()
             step = self._curve()
         return StepProfile(
-            rows=rows, parameters=sizes, kept=kept, forward=forward, backward=backward, step=step
+            rows=rows,
+            parameters=sizes,
+            optimizer_flops=products.get_total_flops(),
+            kept=kept,
+            forward=forward,
+            backward=backward,
+            step=step,
         )
 
-    def _enter_gradient(self, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            self.live.enter(parameter.grad, Kind.GRADIENTS)
+    def _enter_gradient_of(self, parameter: Any) -> None:
+        def enter(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                self.live.enter(parameter.grad, Kind.GRADIENTS)
+
+        parameter.register_post_accumulate_grad_hook(enter)
 
     def _curve(self) -> Curve:
         """Take out the points since the last time."""
-        curve = np.array(self.live.curve or [self.live.now], dtype=np.int64)
+        curve = np.array(self.live.curve or [tuple(self.live.now)], dtype=np.int64)
         self.live.curve.clear()
         return curve
 
@@ -198,6 +214,13 @@ def _batch(rows: int, seq_len: int) -> TokenBatch:
         "domain": of_rows,
         "num_bytes": of_rows.clone(),
     }
+
+
+_BEFORE = {"input": Kind.SPLIT_ACTIVATIONS, "output": Kind.ACTIVATIONS}
+
+
+def _switch(live: LiveBytes, kind: Kind, module: nn.Module, inputs: Any) -> None:
+    live.switch(kind)
 
 
 def _watch_network(network: nn.Module, live: LiveBytes) -> None:
@@ -217,10 +240,8 @@ def _watch_network(network: nn.Module, live: LiveBytes) -> None:
     setattr(network, name, watched)
     for module in network.modules():
         role = getattr(module, "role", None) if isinstance(module, nn.Linear) else None
-        if role == "input":
-            module.register_forward_pre_hook(lambda *_: live.switch(Kind.SPLIT_ACTIVATIONS) and None)
-        elif role == "output":
-            module.register_forward_pre_hook(lambda *_: live.switch(Kind.ACTIVATIONS) and None)
+        if role in _BEFORE:
+            module.register_forward_pre_hook(partial(_switch, live, _BEFORE[role]))
     blocks = getattr(network, "blocks", None)
     for block in blocks if isinstance(blocks, nn.ModuleList) else ():
         _watch_block(block, live)

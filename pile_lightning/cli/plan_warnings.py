@@ -1,0 +1,91 @@
+"""What is wrong with a planned run, or will be."""
+
+import shutil
+from pathlib import Path
+
+from pile_lightning.cli.plan_figures import Figures
+from pile_lightning.cli.plan_lines import size
+
+__all__ = ["warning_lines"]
+
+_COPIES = 3
+"""Of a checkpoint: the last, the best, and the one that is being written."""
+
+
+def warning_lines(figures: Figures, folder: Path) -> list[str]:
+    """Return a line for all that will stop the run or that its owner may not want.
+
+    Args:
+        figures: Those of the run.
+        folder: The run's folder.
+    """
+    found = [
+        *_uneven(figures),
+        *_too_large(figures),
+        *_few_tokens(figures),
+        *_checkpoints(figures, folder),
+    ]
+    return [f"Warning: {line}" if line in found[:-1] else line for line in found]
+
+
+def _uneven(figures: Figures) -> list[str]:
+    run = figures.run
+    parts, rows = run.layout.num_row_ranks * run.accumulate, run.data.batch_size
+    if rows % parts == 0:
+        return []
+    nearest = max(1, round(rows / parts)) * parts
+    return [
+        f"data.batch_size={rows} is not a multiple of {run.layout.num_row_ranks} ranks with rows "
+        f"of their own x {run.accumulate} accumulated batches, and train.py will refuse it; choose "
+        f"for example {nearest}."
+    ]
+
+
+def _too_large(figures: Figures) -> list[str]:
+    run = figures.run
+    memory = figures.memory(run.layout)
+    if run.gpu is None or figures.fits(memory):
+        return []
+    line = (
+        f"a rank needs {size(memory.peak)} under {run.layout.name}, and a {run.gpu.name} has "
+        f"{size(run.gpu.memory)}"
+    )
+    better = figures.first_that_fits()
+    if better is None:
+        return [
+            f"{line}; nor does another layout of {run.layout.num_ranks} ranks fit: take more GPUs, "
+            f"or accumulate more batches."
+        ]
+    layout, kind = better
+    changes = []
+    if layout != run.layout:
+        changes.append(layout.name)
+    if kind != run.checkpointing:
+        changes.append(f"activation_checkpointing: {kind}")
+    needs = size(figures.memory(layout, kind).peak)
+    return [f"{line}; {' with '.join(changes)} fits, with {needs}."]
+
+
+def _few_tokens(figures: Figures) -> list[str]:
+    run, total = figures.run, figures.counts.total
+    tokens = run.max_steps * run.tokens
+    if run.max_steps < 1 or tokens >= total:
+        return []
+    return [
+        f"{tokens / total:.2g} tokens a parameter are few: a smaller network would learn as much "
+        f"(compute-optimal are about 20, Hoffmann et al., arXiv 2203.15556)."
+    ]
+
+
+def _checkpoints(figures: Figures, folder: Path) -> list[str]:
+    needed = figures.checkpoint_bytes
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    line = f"A checkpoint takes {size(needed)}"
+    if free < _COPIES * needed:
+        return [
+            f"{size(free)} are free at {there}, and {_COPIES} checkpoints of {size(needed)} will "
+            f"not fit.",
+            f"{line}.",
+        ]
+    return [f"{line}; {size(free)} are free at {there}."]
