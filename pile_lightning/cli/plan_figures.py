@@ -83,7 +83,8 @@ class Figures:
 
     def profile(self, layout: Layout, checkpointing: Checkpointing) -> StepProfile:
         """Return what a step holds with the rows of one rank of a layout."""
-        key = (self.run.rows(layout), checkpointing)
+        accumulates = self.run.micro_batches(layout) > 1
+        key = (self.run.rows(layout), checkpointing, accumulates)
         if key not in self._profiles:
             self._profiles[key] = profile_step(
                 self.run.make_module,
@@ -91,13 +92,13 @@ class Figures:
                 seq_len=self.run.data.seq_len,
                 precision=self.run.precision,
                 checkpointing=checkpointing,
-                accumulate=self.run.accumulate > 1,
+                accumulate=accumulates,
                 device=self.run.device,
             )
         return self._profiles[key]
 
     @cached_property
-    def _profiles(self) -> dict[tuple[int, Checkpointing], StepProfile]:
+    def _profiles(self) -> dict[tuple[int, Checkpointing, bool], StepProfile]:
         return {}
 
     @cached_property
@@ -118,7 +119,7 @@ class Figures:
         return transfers(
             layout,
             self.profile(layout, run.checkpointing).parameters,
-            micro_batches=run.accumulate,
+            micro_batches=run.micro_batches(layout),
             stream_bytes=positions * sum(features) * run.precision.itemsize,
             num_sums=len(features),
             recomputes=run.checkpointing == "full",

@@ -42,7 +42,7 @@ def parameter_lines(figures: Figures) -> list[str]:
     return [
         f"Parameters: {short(counts.total)}: {listed}; {short(counts.without_tables)} without "
         f"tables.",
-        f"Cost: {short(figures.flops_per_token)} FLOPs a token, forward and backward{rule}.",
+        f"Cost: {figures.flops_per_token:.3g} FLOPs a token, forward and backward{rule}.",
     ]
 
 
@@ -50,10 +50,11 @@ def step_lines(figures: Figures) -> list[str]:
     """Return what a step and the run amount to."""
     run = figures.run
     rows, layout = run.rows(run.layout), run.layout
+    accumulated = f", {run.accumulate} times" if run.accumulate > 1 else ""
     lines = [
         f"A step: {run.data.batch_size:,} rows of {run.data.seq_len:,}, {short(run.tokens)} "
-        f"tokens, {short(run.tokens * figures.flops_per_token)} FLOPs; {rows:,} rows at a time on "
-        f"each of {layout.num_row_ranks:,} ranks, {run.accumulate} times.",
+        f"tokens, {run.tokens * figures.flops_per_token:.3g} FLOPs; {rows:,} rows at a time "
+        f"on {_ranks(layout.num_row_ranks)}{accumulated}.",
     ]
     if run.max_steps < 1:
         return [*lines, "The run: trainer.max_steps is not set, so there is no end to count to."]
@@ -61,7 +62,7 @@ def step_lines(figures: Figures) -> list[str]:
     return [
         *lines,
         f"The run: {run.max_steps:,} steps, {short(tokens)} tokens, "
-        f"{short(tokens * figures.flops_per_token)} FLOPs, "
+        f"{tokens * figures.flops_per_token:.3g} FLOPs, "
         f"{tokens / max(1, figures.counts.total):.3g} tokens a parameter.",
     ]
 
@@ -69,20 +70,20 @@ def step_lines(figures: Figures) -> list[str]:
 def memory_lines(figures: Figures) -> list[str]:
     """Return the bytes of a rank at the peak, by layout."""
     run = figures.run
-    header = ["GB of a rank", "weights", "gradients", "optimizer"]
-    header += ["gathered", "activations", "head\nand loss", "other", "peak", ""]
+    header = ["GB", "weights", "gradi-\nents", "opti-\nmizer", "gath-\nered", "activ-\nations"]
+    header += ["logits,\nloss", "other", "peak", ""]
     rows = []
     for layout in figures.layouts:
         memory = figures.memory(layout)
         parts = [_gb(part) for part in memory.parts.values()]
         rows.append([_name(figures, layout), *parts, _gb(memory.peak), _verdict(figures, memory)])
-    gpu = "" if run.gpu is None else f" A {run.gpu.name} has {size(run.gpu.memory)}."
-    compiled = "" if run.device == "cpu" else ", without torch.compile, which needs less"
-    return [
-        f"Memory, {run.precision.name}, activation checkpointing {run.checkpointing}{compiled}, at "
-        f"the peak of a step:{gpu}",
-        *table(header, rows),
+    told = [
+        f"Memory of a rank at the peak of a step, {run.precision.name}, activation checkpointing "
+        f"{run.checkpointing}, {run.rows(run.layout):,} rows at a time."
     ]
+    if run.gpu is not None:
+        told.append(f"The {run.gpu.name} has {size(run.gpu.memory)}; torch.compile needs less.")
+    return [*told, *table(header, rows)]
 
 
 def recompute_lines(figures: Figures) -> list[str]:
@@ -166,13 +167,18 @@ def _name(figures: Figures, layout: Layout) -> str:
 
 
 def _gb(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.3g}" if num_bytes >= 1e6 else "0"
+    number = num_bytes / 1e9
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}" if number >= 0.001 else "0"
+
+
+def _ranks(number: int) -> str:
+    return "one rank" if number == 1 else f"each of {number:,} ranks"
 
 
 def _verdict(figures: Figures, memory: RankMemory) -> str:
     if figures.run.gpu is None:
         return ""
-    return "fits" if figures.fits(memory) else "too large"
+    return "fits" if figures.fits(memory) else "no"
 
 
 def _range(low: str, high: str) -> str:

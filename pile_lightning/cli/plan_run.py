@@ -48,7 +48,7 @@ class Run:
     checkpointing: Checkpointing
     """What each block keeps for the backward."""
     accumulate: int
-    """Micro-batches of a step."""
+    """Micro-batches of a step under the run's own layout."""
     max_steps: int
     """Optimizer steps."""
 
@@ -72,8 +72,19 @@ class Run:
         return lambda: copy.deepcopy(self.module)
 
     def rows(self, layout: Layout) -> int:
-        """Return the rows of a micro-batch of one rank, a part of one counted whole."""
-        return -(-self.data.batch_size // (layout.num_row_ranks * self.accumulate))
+        """Return the rows that a rank of a layout has at a time, a part of one counted whole.
+
+        Other layouts than the run's have as many as it has, and accumulate as often as they need.
+        """
+        rows = self.data.batch_size
+        own = -(-rows // (self.layout.num_row_ranks * self.accumulate))
+        return min(own, -(-rows // layout.num_row_ranks))
+
+    def micro_batches(self, layout: Layout) -> int:
+        """Return how often a rank of a layout takes rows in a step."""
+        if layout == self.layout:
+            return self.accumulate
+        return -(-self.data.batch_size // (layout.num_row_ranks * self.rows(layout)))
 
 
 def make_run(parser: ArgumentParser, settings: Namespace) -> Run:

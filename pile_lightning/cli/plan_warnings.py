@@ -6,14 +6,14 @@ from pathlib import Path
 from pile_lightning.cli.plan_figures import Figures
 from pile_lightning.cli.plan_lines import size
 
-__all__ = ["warning_lines"]
+__all__ = ["checkpoint_lines", "warning_lines"]
 
 _COPIES = 3
 """Of a checkpoint: the last, the best, and the one that is being written."""
 
 
 def warning_lines(figures: Figures, folder: Path) -> list[str]:
-    """Return a line for all that will stop the run or that its owner may not want.
+    """Return a line for each thing that will stop the run, or that its owner may not want.
 
     Args:
         figures: Those of the run.
@@ -23,9 +23,17 @@ def warning_lines(figures: Figures, folder: Path) -> list[str]:
         *_uneven(figures),
         *_too_large(figures),
         *_few_tokens(figures),
-        *_checkpoints(figures, folder),
+        *_full_disk(figures, folder),
     ]
-    return [f"Warning: {line}" if line in found[:-1] else line for line in found]
+    return [f"Warning: {line}" for line in found]
+
+
+def checkpoint_lines(figures: Figures, folder: Path) -> list[str]:
+    """Return how large a checkpoint is, and what is free."""
+    place, free = _free(folder)
+    return [
+        f"A checkpoint takes {size(figures.checkpoint_bytes)}; {size(free)} are free at {place}."
+    ]
 
 
 def _uneven(figures: Figures) -> list[str]:
@@ -47,7 +55,7 @@ def _too_large(figures: Figures) -> list[str]:
     if run.gpu is None or figures.fits(memory):
         return []
     line = (
-        f"a rank needs {size(memory.peak)} under {run.layout.name}, and a {run.gpu.name} has "
+        f"a rank needs {size(memory.peak)} under {run.layout.name}, and the {run.gpu.name} has "
         f"{size(run.gpu.memory)}"
     )
     better = figures.first_that_fits()
@@ -77,15 +85,18 @@ def _few_tokens(figures: Figures) -> list[str]:
     ]
 
 
-def _checkpoints(figures: Figures, folder: Path) -> list[str]:
-    needed = figures.checkpoint_bytes
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    line = f"A checkpoint takes {size(needed)}"
-    if free < _COPIES * needed:
-        return [
-            f"{size(free)} are free at {there}, and {_COPIES} checkpoints of {size(needed)} will "
-            f"not fit.",
-            f"{line}.",
-        ]
-    return [f"{line}; {size(free)} are free at {there}."]
+def _full_disk(figures: Figures, folder: Path) -> list[str]:
+    needed, (place, free) = figures.checkpoint_bytes, _free(folder)
+    if free >= _COPIES * needed:
+        return []
+    return [
+        f"{size(free)} are free at {place}, and {_COPIES} checkpoints of {size(needed)} (the last, "
+        f"the best, and one being written) will not fit."
+    ]
+
+
+def _free(folder: Path) -> tuple[Path, int]:
+    """Return the nearest folder that is there already, and what is free on its disk."""
+    folder = folder.absolute()
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    return place, shutil.disk_usage(place).free
