@@ -143,23 +143,22 @@ def speed_lines(figures: Figures) -> list[str]:
                 _range(*(_duration(s * run.max_steps) for s in speed.seconds)),
             ]
         )
-    gpu = run.gpu
-    network = (
-        f", {gpu.network_rate * 8 / 1e9:.0f} Gb/s a GPU between nodes of {run.ranks_per_node}"
-        if run.layout.num_ranks > run.ranks_per_node
-        else ""
+    assumed = (
+        f"An estimate, not a measurement. Assumed: {run.gpu.name}, {run.gpu.peak / 1e12:.0f} "
+        f"TFLOP/s dense 16-bit peak, {percent(figures.efficiency)} of which are reached where "
+        f"nothing is sent (--efficiency)"
     )
-    node = f", {gpu.node_rate / 1e9:.0f} GB/s within a node" if run.layout.num_ranks > 1 else ""
-    assumed = [
-        f"An estimate, not a measurement. Assumed: {gpu.name}, {gpu.peak / 1e12:.0f} TFLOP/s dense "
-        f"16-bit peak,",
-        f"of which {percent(figures.efficiency)} are reached (--efficiency){node}{network}.",
-    ]
-    if run.layout.num_ranks > 1:
-        assumed.append("From: communication hidden behind computing; to: none of it.")
+    if run.layout.num_ranks == 1:
+        told = [f"{assumed}."]
+    else:
+        told = [
+            f"{assumed}, {run.gpu.node_rate / 1e9:.0f} GB/s between GPUs of a node of "
+            f"{run.ranks_per_node}, {run.gpu.network_rate * 8 / 1e9:.0f} Gb/s a GPU between nodes. "
+            f"Two bounds: all communication is hidden behind computing that can be, and none is."
+        ]
     if not rows:
-        return [*assumed, "No layout fits the GPU's memory."]
-    return [*assumed, *table(header, rows)]
+        return [*told, "No layout fits the GPU's memory."]
+    return [*told, *table(header, rows)]
 
 
 def _name(figures: Figures, layout: Layout) -> str:

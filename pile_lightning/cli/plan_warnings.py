@@ -43,7 +43,7 @@ def _uneven(figures: Figures) -> list[str]:
         return []
     nearest = max(1, round(rows / parts)) * parts
     return [
-        f"data.batch_size={rows} is not a multiple of {run.layout.num_row_ranks} ranks with rows "
+        f"data.batch_size={rows} is not a multiple of {_ranks(run.layout.num_row_ranks)} with rows "
         f"of their own x {run.accumulate} accumulated batches, and train.py will refuse it; choose "
         f"for example {nearest}."
     ]
@@ -61,8 +61,8 @@ def _too_large(figures: Figures) -> list[str]:
     better = figures.first_that_fits()
     if better is None:
         return [
-            f"{line}; nor does another layout of {run.layout.num_ranks} ranks fit: take more GPUs, "
-            f"or accumulate more batches."
+            f"{line}; nor does another layout of {_ranks(run.layout.num_ranks)} fit: take more "
+            f"GPUs, or accumulate more batches."
         ]
     layout, kind = better
     changes = []
@@ -100,3 +100,7 @@ def _free(folder: Path) -> tuple[Path, int]:
     folder = folder.absolute()
     place = next(path for path in (folder, *folder.parents) if path.exists())
     return place, shutil.disk_usage(place).free
+
+
+def _ranks(number: int) -> str:
+    return "one rank" if number == 1 else f"{number:,} ranks"

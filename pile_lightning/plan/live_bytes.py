@@ -29,19 +29,21 @@ class Kind(IntEnum):
     """Parameters that tensor parallelism splits."""
     GRADIENTS = 2
     """Gradients of parameters, finished."""
-    STATE = 3
+    ROOT_GRADIENTS = 3
+    """Those of parameters that are in no block."""
+    STATE = 4
     """What the optimizer keeps."""
-    CASTS = 4
+    CASTS = 5
     """Copies of parameters in autocast's type that the backward needs."""
-    SPLIT_CASTS = 5
+    SPLIT_CASTS = 6
     """Those of parameters that tensor parallelism splits."""
-    ACTIVATIONS = 6
+    ACTIVATIONS = 7
     """What the network's forward made."""
-    SPLIT_ACTIVATIONS = 7
+    SPLIT_ACTIVATIONS = 8
     """What it made where tensor parallelism has features apart: heads and hidden features."""
-    HEAD = 8
+    HEAD = 9
     """Logits and the loss, with the gradients that a chunked head makes in the forward."""
-    OTHER = 9
+    OTHER = 10
     """The batch, and what the backward and the optimizer hold for a moment."""
 
 

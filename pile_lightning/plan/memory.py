@@ -113,7 +113,7 @@ def _columns(curve: Curve, layout: Layout, *, share: float, in_step: bool) -> di
     """Return the course of the parts that change while a step is taken."""
     split = curve[:, Kind.SPLIT_ACTIVATIONS] / layout.tensor
     return {
-        "gradients": curve[:, Kind.GRADIENTS] * share,
+        "gradients": (curve[:, Kind.GRADIENTS] + curve[:, Kind.ROOT_GRADIENTS]) * share,
         "activations": curve[:, Kind.ACTIVATIONS] + split + _casts(curve, layout),
         "head": curve[:, Kind.HEAD] * 1.0,
         # an optimizer that needs whole matrices spreads them over the ranks
@@ -144,11 +144,14 @@ def _gathered(
         in_type = (gathering.itemsize or parameter.itemsize) / parameter.itemsize
         weights[unit] = weights.get(unit, 0.0) + whole * in_type
         gradients[unit] = gradients.get(unit, 0) + whole
-    root, root_gradients = weights.pop(ROOT), gradients.pop(ROOT)
+    root = weights.pop(ROOT)
+    del gradients[ROOT]
     # the one that is computed, what it was received in, and what the next one is received in
     blocks = 3 * max(weights.values(), default=0.0)
     if moment == "forward":
         return root + np.where(curve[:, Kind.HEAD] > 0, 0.0, blocks)
     waiting = len(gradients) if gathering.waiting is None else gathering.waiting
-    late = root_gradients * (1 - 1 / layout.shard) + waiting * max(gradients.values(), default=0)
-    return np.full(len(curve), root + blocks + late)
+    waits = waiting * max(gradients.values(), default=0)
+    # summed at the end of the backward
+    late = curve[:, Kind.ROOT_GRADIENTS] * (1 - 1 / layout.shard)
+    return root + blocks + waits + late

@@ -29,7 +29,7 @@ from pile_lightning.nn import ChunkedHead
 from pile_lightning.plan.checkpointing import Checkpointing, checkpoint_blocks
 from pile_lightning.plan.live_bytes import Kind, LiveBytes
 from pile_lightning.plan.optimizer_state import optimizer_state
-from pile_lightning.plan.parameters import ParameterSize, parameter_sizes
+from pile_lightning.plan.parameters import ROOT, ParameterSize, parameter_sizes
 from pile_lightning.plan.precision import Precision
 
 __all__ = ["Planned", "StepProfile", "profile_step"]
@@ -144,10 +144,11 @@ class _Run:
         for parameter, size in zip(self.network.parameters(), sizes, strict=True):
             whole = size.tensor_dim is None
             self.live.enter(parameter, Kind.WEIGHTS if whole else Kind.SPLIT_WEIGHTS)
+            kind = Kind.ROOT_GRADIENTS if size.unit == ROOT else Kind.GRADIENTS
             if parameter.grad is not None:
-                self.live.enter(parameter.grad, Kind.GRADIENTS)
+                self.live.enter(parameter.grad, kind)
             if parameter.requires_grad:
-                self._enter_gradient_of(parameter)
+                self._enter_gradient_of(parameter, kind)
         for buffer in self.network.buffers():
             self.live.enter(buffer, Kind.WEIGHTS)
         for tensor in state:
@@ -188,10 +189,10 @@ class _Run:
             step=step,
         )
 
-    def _enter_gradient_of(self, parameter: Any) -> None:
+    def _enter_gradient_of(self, parameter: Any, kind: Kind) -> None:
         def enter(parameter: Tensor) -> None:
             if parameter.grad is not None:
-                self.live.enter(parameter.grad, Kind.GRADIENTS)
+                self.live.enter(parameter.grad, kind)
 
         parameter.register_post_accumulate_grad_hook(enter)
 

@@ -163,7 +163,7 @@ def predict(network, optimizer, *, precision, checkpointing="none", accumulate=1
     )
 
 
-LASTING = (Kind.WEIGHTS, Kind.SPLIT_WEIGHTS, Kind.GRADIENTS, Kind.STATE)
+LASTING = range(Kind.WEIGHTS, Kind.CASTS)
 
 
 def parts_of(profile: StepProfile, peak: int) -> Measured:
