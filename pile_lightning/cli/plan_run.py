@@ -99,7 +99,7 @@ def make_run(parser: ArgumentParser, settings: Namespace) -> Run:
     config.trainer.strategy = "auto"
     for name, nothing in _LEFT_OUT.items():
         config.trainer[name] = nothing
-    of_module = config.model.get("init_args") or Namespace()
+    of_module = config.model.get("init_args")
     checkpointing = getattr(of_module, "activation_checkpointing", None) or "none"
     if hasattr(of_module, "activation_checkpointing"):
         of_module.activation_checkpointing = "none"  # a plan tries all kinds
@@ -166,13 +166,15 @@ def find_layout(strategy: Any, num_ranks: int) -> Layout:
     Example:
         >>> find_layout("ddp", 4).name
         'ddp 4'
+        >>> from jsonargparse import Namespace
         >>> sharded = Namespace(class_path="ShardedStrategy", init_args=Namespace(tensor=2))
         >>> find_layout(sharded, 8).name
         'FSDP2 4 x tensor 2'
     """
     name = strategy if isinstance(strategy, str) else strategy.class_path
     kind = name.rpartition(".")[2]
-    arguments = {} if isinstance(strategy, str) else vars(strategy.get("init_args") or Namespace())
+    init_args = None if isinstance(strategy, str) else strategy.get("init_args")
+    arguments = {} if init_args is None else vars(init_args)
     if kind in ("auto", "DDPStrategy", "SingleDeviceStrategy") or kind.startswith("ddp"):
         return Layout(replicate=num_ranks)
     if kind.startswith("fsdp") or kind == "FSDPStrategy":

@@ -108,7 +108,7 @@ def profile_step(
         ...     precision=Precision.of("32-true"),
         ... )
         >>> sum(size.num_bytes for size in profile.parameters)
-        209456
+        210592
     """
     module = make_module()
     with FakeTensorMode():

@@ -31,7 +31,6 @@ CASES = [
     ("gated", AdamWConfig(), "32-true", "full", 2),
     ("gated", MuonConfig(), "bf16-mixed", "selective", 1),
     ("tables", AdamWConfig(), "32-true", "none", 2),
-    ("untied", MuonConfig(), "bf16-mixed", "full", 1),
     ("pile", AdamWConfig(), "bf16-true", "none", 1),
 ]
 
