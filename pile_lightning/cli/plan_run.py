@@ -194,7 +194,13 @@ def find_layout(strategy: Any, num_ranks: int) -> Layout:
         shard = max(1, rest)
     elif "replicate" not in arguments or replicate == 1:
         replicate = max(1, num_ranks // (shard * tensor))
-    layout = Layout(replicate=replicate, shard=shard, tensor=tensor)
+    layout = Layout(
+        replicate=replicate,
+        shard=shard,
+        tensor=tensor,
+        reshard=arguments.get("reshard", True),
+        cpu_offload=arguments.get("cpu_offload", False),
+    )
     if layout.num_ranks != num_ranks:
         raise ValueError(
             f"replicate={replicate} x shard={shard} x tensor={tensor} are {layout.num_ranks} "

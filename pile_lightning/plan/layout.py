@@ -25,6 +25,10 @@ class Layout:
     """Ranks that share a copy's weights, gradients and optimizer state, each with its own rows."""
     tensor: int = 1
     """Ranks that share the features of the same rows."""
+    reshard: bool = True
+    """Give a block's weights back after its forward, and gather them again for its backward."""
+    cpu_offload: bool = False
+    """Keep weights, gradients and optimizer state in the memory of the host."""
 
     def __post_init__(self) -> None:
         for name, size in (
@@ -55,7 +59,8 @@ class Layout:
         parts = [f"FSDP2 {self.shard}"] if self.shard > 1 else []
         parts += [f"tensor {self.tensor}"] if self.tensor > 1 else []
         replicas = f", {self.replicate} replicas" if self.replicate > 1 else ""
-        return " x ".join(parts) + replicas
+        kept = "" if self.reshard else ", kept whole"
+        return " x ".join(parts) + replicas + kept + (", offloaded" if self.cpu_offload else "")
 
 
 def alternatives(num_ranks: int, *, ranks_per_node: int, tensor: int = 1) -> list[Layout]:

@@ -86,6 +86,9 @@ def rank_memory(
     buffers -= sum(p.num_bytes for p in parameters)
     buckets = sum(p.num_bytes for p in parameters) if _is_ddp(layout) else 0
     state = sum(p.state * p.on_rank(layout) // max(1, p.num_bytes) for p in parameters)
+    if layout.cpu_offload:
+        own = state = 0
+        share = 0.0
     in_type = layout.shard > 1 and gathering.itemsize is not None
     moments: dict[str, Curve] = {
         "forward": profile.forward,
@@ -148,6 +151,8 @@ def _gathered(
     del gradients[ROOT]
     # the one that is computed, what it was received in, and what the next one is received in
     blocks = 3 * max(weights.values(), default=0.0)
+    if not layout.reshard:
+        root, blocks = root + sum(weights.values()), blocks / 3
     if moment == "forward":
         return root + np.where(curve[:, Kind.HEAD] > 0, 0.0, blocks)
     waiting = len(gradients) if gathering.waiting is None else gathering.waiting

@@ -135,10 +135,10 @@ def _sharded(
     gathering: Gathering,
 ) -> list[Transfer]:
     peers = Layout(tensor=layout.tensor)
-    gathered = 0.0
+    gathered, times = 0.0, 2 if layout.reshard else 1
     for parameter in parameters:
         in_type = (gathering.itemsize or parameter.itemsize) / parameter.itemsize
-        gathered += parameter.on_rank(peers) * in_type * (1 if parameter.unit == ROOT else 2)
+        gathered += parameter.on_rank(peers) * in_type * (1 if parameter.unit == ROOT else times)
     units = {p.unit for p in parameters}
     part = (layout.shard - 1) / layout.shard
     return [
@@ -147,7 +147,7 @@ def _sharded(
             ranks=layout.shard,
             stride=layout.tensor,
             sent=micro_batches * part * gathered,
-            calls=micro_batches * (2 * len(units) - (ROOT in units)),
+            calls=micro_batches * (times * len(units - {ROOT}) + len(units & {ROOT})),
             rounds=layout.shard - 1,
         ),
         Transfer(

@@ -248,6 +248,11 @@ def sharded(name="ShardedStrategy", **arguments):
         (sharded(shard="auto", replicate=2), 8, Layout(shard=4, replicate=2)),
         (sharded(shard=2, tensor=1), 8, Layout(shard=2, replicate=4)),
         (
+            sharded(cpu_offload=True, reshard=False),
+            2,
+            Layout(shard=2, cpu_offload=True, reshard=False),
+        ),
+        (
             sharded("ModelParallelStrategy", data_parallel_size="auto", tensor_parallel_size=2),
             8,
             Layout(shard=4, tensor=2),

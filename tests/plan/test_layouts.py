@@ -110,3 +110,15 @@ def test_an_optimizers_own_needs_are_spread(profile):
     assert found.moment == "step"
     assert found.other == 400 * MB
     assert found.gathered == 0
+
+
+def test_what_is_offloaded_is_not_on_the_device(profile):
+    memory = megabytes(rank_memory(profile, Layout(shard=4, cpu_offload=True)))
+    assert memory["weights"] == memory["gradients"] == memory["optimizer"] == 0
+    assert memory["gathered"] == 8
+    assert memory["activations"] == 56
+
+
+def test_blocks_that_are_not_given_back_are_all_whole(profile):
+    memory = megabytes(rank_memory(profile, Layout(shard=4, reshard=False)))
+    assert memory["gathered"] == 16

@@ -43,6 +43,8 @@ def test_fsdp_gathers_blocks_twice_and_the_rest_once_in_every_micro_batch():
     assert found["weights"].sent == 2 * 3 / 4 * (2 * 8 + 2) * MB
     assert found["weights"].calls == 2 * (2 * 2 + 1)
     assert found["gradients"].sent == 2 * 3 / 4 * 10 * MB
+    once = sent(Layout(shard=4, reshard=False))
+    assert (once["weights"].sent, once["weights"].calls) == (3 / 4 * 10 * MB, 3)
     # in the type of products: half as many bytes, and gradients are summed in float32 all the same
     mixed = sent(Layout(shard=4), micro_batches=2, itemsize=2)
     assert mixed["weights"].sent == found["weights"].sent / 2
