@@ -14,8 +14,8 @@ from pile_lightning import CausalLM
 from pile_lightning.plan import Kind, Precision, StepProfile, profile_step
 from pile_lightning.plan.checkpointing import checkpoint_blocks
 
-VOCAB = 2048
-ROWS, SEQ = 8, 128
+VOCAB = 1024
+ROWS, SEQ = 4, 64
 _KEPT, _STEPPED = "kept for the backward", "a step has been taken"
 
 

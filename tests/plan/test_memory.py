@@ -14,22 +14,22 @@ from pile_lightning.plan import Layout, rank_memory
 from tests.plan.measuring import measure, parts_of, predict
 
 NETWORKS = {
-    "default": DecoderConfig(d_model=64, num_layers=3),
+    "default": DecoderConfig(d_model=128, num_layers=3),
     "gated": DecoderConfig(
-        d_model=64,
+        d_model=128,
         num_layers=3,
         attention=AttentionConfig(num_heads=4, num_kv_heads=2),
-        feed_forward=FeedForwardConfig(activation="silu", gated=True, d_ff=160),
+        feed_forward=FeedForwardConfig(activation="silu", gated=True, d_ff=320),
     ),
-    "tables": DecoderConfig(d_model=64, num_layers=3, tables=TablesConfig(ngram_rows=(512,))),
-    "untied": DecoderConfig(d_model=64, num_layers=3, tie_embeddings=False),
-    "pile": PileConfig(d_model=64, num_layers=2),
+    "tables": DecoderConfig(d_model=128, num_layers=3, tables=TablesConfig(ngram_rows=(512,))),
+    "untied": DecoderConfig(d_model=128, num_layers=3, tie_embeddings=False),
+    "pile": PileConfig(d_model=128, num_layers=2),
 }
 CASES = [
     ("default", MuonConfig(), "32-true", "none", 1),
     ("default", AdamWConfig(), "bf16-mixed", "none", 1),
     ("gated", AdamWConfig(), "32-true", "full", 2),
-    ("gated", MuonConfig(), "bf16-mixed", "selective", 1),
+    ("gated", MuonConfig(), "bf16-mixed", "selective", 2),
     ("tables", AdamWConfig(), "32-true", "none", 2),
     ("pile", AdamWConfig(), "bf16-true", "none", 1),
 ]
