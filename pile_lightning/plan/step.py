@@ -69,7 +69,7 @@ class StepProfile:
     backward: Curve
     """The same of the backward."""
     step: Curve
-    """The same of the optimizer's step; empty where that cannot be taken on fake tensors."""
+    """The same of the optimizer's step, up to where it asks for a value, if it does."""
 
 
 def profile_step(
