@@ -127,7 +127,7 @@ def speed_lines(figures: Figures) -> list[str]:
     run = figures.run
     if run.gpu is None:
         return ["Speed: name a GPU for an estimate, such as --gpu h100 --gpus 8."]
-    header = ["estimate", "step, s", "tokens/s", "MFU", "whole run"]
+    header = ["estimate", "tokens/s", "MFU", "whole run"]
     rows = []
     for layout in figures.layouts:
         speed = figures.speed(layout)
@@ -137,7 +137,6 @@ def speed_lines(figures: Figures) -> list[str]:
         rows.append(
             [
                 _name(figures, layout),
-                _range(*(f"{seconds:.3g}" for seconds in speed.seconds)),
                 _range(short(slow), short(fast)),
                 _range(percent(speed.mfu[1]), percent(speed.mfu[0])),
                 _range(*(_duration(s * run.max_steps) for s in speed.seconds)),
