@@ -19,7 +19,9 @@ MAY_IMPORT = {
     "parallel": COMMON | {"nn"},
     "modules": COMMON | {"nn", "optim", "metrics", "parallel"},
     "callbacks": COMMON,
-    "cli": COMMON | {"nn", "optim", "metrics", "data", "parallel", "modules", "callbacks"},
+    # weighs networks and optimizers of any module, which it is handed; tables of GPUs and of text
+    "plan": COMMON | {"nn", "optim", "parallel", "callbacks"},
+    "cli": COMMON | {"nn", "optim", "metrics", "data", "parallel", "modules", "callbacks", "plan"},
 }
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 

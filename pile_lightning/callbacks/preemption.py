@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from pile_lightning.callbacks.leaving import PREEMPTED, check_exit_code, leave_after_the_first
+from pile_lightning.callbacks.saving import why_not_saved
 
 __all__ = ["Preempted", "Preemption", "SavesNow"]
 
@@ -28,6 +29,9 @@ class Preempted(SystemExit):
 @runtime_checkable
 class SavesNow(Protocol):
     """A callback that can be asked for a checkpoint to go on from."""
+
+    path: str
+    """Where to."""
 
     def save_now(self, trainer: Trainer, *, again: bool = False) -> None:
         """Save one at once, on all ranks.
@@ -260,14 +264,17 @@ class Preemption(Checkpoint):
 
     def _leave(self, trainer: Trainer) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        self._tell(trainer.global_step, self._received, folder)
+        paths = [c.path for c in trainer.checkpoint_callbacks if isinstance(c, SavesNow)]
+        problems = [why_not_saved(trainer, path, wait=True) for path in paths]
+        saved = "which is saved" if problems[0] is None else f"which is not saved: {problems[0]}"
+        self._tell(trainer.global_step, saved, folder)
         leave_after_the_first(trainer)
         raise Preempted(self.exit_code)
 
     @rank_zero_only
-    def _tell(self, step: int, received: str | None, folder: Path) -> None:
-        why = received or "A signal to another rank"
-        print(f"\n{why}: left after step {step}, which is saved (exit code {self.exit_code}).")
+    def _tell(self, step: int, saved: str, folder: Path) -> None:
+        why = self._received or "A signal to another rank"
+        print(f"\n{why}: left after step {step}, {saved} (exit code {self.exit_code}).")
         if (folder / "config.yaml").is_file():
             print(f"Next:\n  python train.py fit --config {folder}/config.yaml --ckpt_path auto")
 

@@ -129,7 +129,7 @@ class RewindSpikes(Callback):
         path = _newest_checkpoint(trainer)
         data = trainer.datamodule
         if path is None or data is None:
-            missing = "checkpoint in one file yet" if path is None else "data module"
+            missing = "checkpoint yet" if path is None else "data module"
             self._go_on(trainer, f"there is no {missing} to go back with")
             return
         name = type(data).__qualname__
@@ -163,9 +163,9 @@ class RewindSpikes(Callback):
 
 
 def _newest_checkpoint(trainer: Trainer) -> Path | None:
-    """Return the file that the run would go on from, if it has one, the same on all ranks."""
+    """Return the checkpoint that the run would go on from, or None, the same on all ranks."""
     paths = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
-    found = [Path(path) for path in paths if path is not None and os.path.isfile(path)]
+    found = [Path(path) for path in paths if path is not None and os.path.exists(path)]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     path: Path | None = trainer.strategy.broadcast(newest)
     return path

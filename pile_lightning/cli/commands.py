@@ -13,6 +13,7 @@ from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.generate import generate
 from pile_lightning.cli.inspection import inspect, inspect_parser
 from pile_lightning.cli.parser import ShortErrorParser
+from pile_lightning.cli.plan import plan, plan_parser
 from pile_lightning.cli.prepare import prepare, prepare_parser
 
 __all__ = ["main"]
@@ -43,6 +44,7 @@ COMMANDS = {
         "build the store of a run's text, without training", prepare_parser, prepare
     ),
     "inspect": _Command("show what a run's model will see", inspect_parser, inspect),
+    "plan": _Command("say what a run will need and do", plan_parser, plan),
     "generate": _function(
         "stream text from a trained model", "Stream text that continues a prompt.", generate
     ),
@@ -69,7 +71,12 @@ def main() -> None:
             prog="pile", description="What there is to do before training and after it."
         )
         subcommands = parser.add_subcommands(dest="command", metavar="COMMAND")
-        parsers = {name: command.parser() for name, command in COMMANDS.items()}
+        # that of a plan knows all of a Trainer, which takes a while: each is made where it is named
+        named = sys.argv[1:2]
+        parsers = {
+            name: command.parser() if name in named else ShortErrorParser()
+            for name, command in COMMANDS.items()
+        }
         for name, command in COMMANDS.items():
             subcommands.add_subcommand(name, parsers[name], help=command.help)
         settings = parser.parse_args()

@@ -88,9 +88,28 @@ def make_data(parser: ArgumentParser, settings: Namespace) -> TextData | Streame
     return data
 
 
-def training_command(arguments: Sequence[str]) -> str:
-    """Return the command that trains on the same data."""
-    return shlex.join(["python", "train.py", "fit", *arguments])
+def training_command(arguments: Sequence[str], *, without: Sequence[str] = ()) -> str:
+    """Return the command that trains with the same arguments.
+
+    Args:
+        arguments: Those that were given.
+        without: Names of those that ``train.py`` does not know; they are left out.
+
+    Example:
+        >>> training_command(["--config=x.yaml", "--rows", "3"], without=["rows"])
+        'python train.py fit --config=x.yaml'
+    """
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        name = argument.removeprefix("--").split("=")[0]
+        if skip:
+            skip = False
+        elif argument.startswith("--") and name in without:
+            skip = "=" not in argument
+        else:
+            kept.append(argument)
+    return shlex.join(["python", "train.py", "fit", *kept])
 
 
 def _data_part(path: Path) -> str:

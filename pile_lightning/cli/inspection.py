@@ -81,7 +81,7 @@ def inspect(parser: DataParser, settings: Namespace, arguments: Sequence[str]) -
     picture = Path(settings.picture or Path(settings.trainer.default_root_dir, "data.png"))
     draw_survey(found, picture, seq_len=data.seq_len, shares=shares)
     say(f"\n{picture} shows lengths and shares.\n\nNext:")
-    say(f"  {training_command(_without_own(arguments))}")
+    say(f"  {training_command(arguments, without=_OWN)}")
 
 
 def mixture_shares(data: Data) -> Shares | None:
@@ -228,18 +228,3 @@ def _lengths(domain: DomainSurvey, seq_len: int) -> list[str]:
     quantiles = np.quantile(lengths, list(_QUANTILES.values()), method="inverted_cdf")
     counts = [f"{count:,}" for count in [*quantiles.tolist(), int(lengths.max()), longer]]
     return [*counts, percent(longer / len(lengths))]
-
-
-def _without_own(arguments: Sequence[str]) -> list[str]:
-    """Leave out the arguments that train.py does not know, with their values."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        name = argument.removeprefix("--").split("=")[0]
-        if skip:
-            skip = False
-        elif argument.startswith("--") and name in _OWN:
-            skip = "=" not in argument
-        else:
-            kept.append(argument)
-    return kept

@@ -11,7 +11,12 @@ __all__ = ["count_ranks", "tell_ranks"]
 
 
 def count_ranks(trainer: Any) -> int:
-    """Return the ranks of a ``trainer`` config: devices x num_nodes, or what a launcher says."""
+    """Return the ranks of a ``trainer`` config: devices x num_nodes, or what a launcher says.
+
+    Example:
+        >>> count_ranks(Namespace(devices="8", num_nodes=2))
+        16
+    """
     launched = launched_ranks()
     if launched is not None:
         return launched

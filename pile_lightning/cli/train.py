@@ -98,8 +98,9 @@ class PileCLI(LightningCLI):
             args=args,
         )
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is linked and what is always there."""
+    @staticmethod
+    def add_arguments_to_parser(parser: LightningArgumentParser) -> None:
+        """Add what is linked and what is always there; also to the parser of ``pile plan``."""
         parser.set_defaults({"model": {"class_path": "pile_lightning.CausalLM"}})
         parser.set_defaults({"data": {"class_path": "pile_lightning.TextData"}})
         for source, target in (("vocab_size", "vocab_size"), ("seq_len", "max_seq_len")):

@@ -13,12 +13,13 @@ from pile_lightning.parallel.compile import compile_blocks, why_not_compile
 from pile_lightning.parallel.fsdp1 import BlockFSDPStrategy
 from pile_lightning.parallel.layout import Layout
 from pile_lightning.parallel.norm import clip, clip_by_norm, global_norm
-from pile_lightning.parallel.recompute import Recompute, recompute_blocks
+from pile_lightning.parallel.recompute import RECOMPUTE, Recompute, recompute_blocks
 from pile_lightning.parallel.shards import load_shards, read_whole, save_shards
 from pile_lightning.parallel.strategy import ShardedStrategy, launched_ranks
 from pile_lightning.parallel.tensor import TensorParallel
 
 __all__ = [
+    "RECOMPUTE",
     "AtomicCheckpointIO",
     "BlockFSDPStrategy",
     "Layout",

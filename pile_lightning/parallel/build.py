@@ -104,7 +104,7 @@ def build_sharded(
     recompute_blocks(network, recompute)
     if compile:
         compile_blocks(network)
-    if layout.is_sharded or layout.tensor == 1:
+    if layout.num_row_ranks > 1 or layout.tensor == 1:
         shard_network(network, mesh, layout=layout, compute_dtype=compute_dtype)
     if empty is not None:
         materialize(network, torch.device("cpu") if layout.cpu_offload else device)

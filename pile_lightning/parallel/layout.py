@@ -40,9 +40,27 @@ class Layout:
         return self.replicate * self.shard * self.tensor
 
     @property
-    def is_sharded(self) -> bool:
-        """Whether there is more than one data-parallel rank, whose gradients are to be joined."""
-        return self.replicate * self.shard > 1
+    def num_row_ranks(self) -> int:
+        """Ranks, or groups of tensor-parallel ranks, with rows of their own."""
+        return self.replicate * self.shard
+
+    @property
+    def name(self) -> str:
+        """What to call it.
+
+        Example:
+            >>> Layout(shard=4, tensor=2, replicate=2).name, Layout(replicate=8).name
+            ('FSDP2 4 x tensor 2, 2 replicas', 'ddp 8')
+        """
+        if self.num_ranks == 1:
+            return "single"
+        if self.shard == 1 and self.tensor == 1:
+            return f"ddp {self.replicate}"
+        parts = [f"FSDP2 {self.shard}"] if self.shard > 1 else []
+        parts += [f"tensor {self.tensor}"] if self.tensor > 1 else []
+        replicas = f", {self.replicate} replicas" if self.replicate > 1 else ""
+        kept = "" if self.reshard else ", kept whole"
+        return " x ".join(parts) + replicas + kept + (", offloaded" if self.cpu_offload else "")
 
     def mesh(self, device_type: str) -> DeviceMesh:
         """Make the mesh (replicate, shard, tensor); a collective call of all ranks."""

@@ -17,10 +17,13 @@ from torch.utils.checkpoint import (
 
 from pile_lightning.parallel.blocks import blocks_of
 
-__all__ = ["Recompute", "recompute_blocks"]
+__all__ = ["RECOMPUTE", "Recompute", "recompute_blocks"]
 
 Recompute: TypeAlias = Literal["none", "selective", "full"]
 """How much of the forward is computed again."""
+
+RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+"""All ways."""
 
 _KEPT_NAMES = (
     "mm",
@@ -42,9 +45,9 @@ def recompute_blocks(network: nn.Module, how: Recompute) -> None:
     Raises:
         ValueError: For an unknown way.
     """
-    if how not in ("none", "selective", "full"):
+    if how not in RECOMPUTE:
         raise ValueError(
-            f"activation_checkpointing={how!r} is unknown; choose none, selective or full"
+            f"activation_checkpointing={how!r} is unknown; choose one of {', '.join(RECOMPUTE)}"
         )
     if how == "none":
         return

@@ -89,6 +89,11 @@ class ShardedStrategy(ModelParallelStrategy):
         if not self.layout.cpu_offload:
             super().model_to_device()
 
+    def teardown(self) -> None:
+        """End what the strategy began, a save in the background as well."""
+        super().teardown()
+        self.checkpoint_io.teardown()
+
     # -- checkpoints: of the ordinary form, whose tensors may lie on several ranks ----------------
 
     @property
