@@ -15,7 +15,8 @@
 #   RDZV_ID            name of the run, the same on all nodes (default: pile)
 #   MAX_RESTARTS       how often ranks may be started again (default: 3)
 #   TORCH_ELASTIC_SHUTDOWN_TIMEOUT   seconds that a step and a save may take after SIGTERM, before
-#                      torchrun kills (default: 300 here, 30 in torch)
+#                      torchrun kills (default: 120 here, 30 in torch); as long a rank may be waited
+#                      for that hangs because another has died
 #   PILE_PYTHON        the Python to run (default: python)
 #   PILE_CACHE         where prepared text lies; has to be seen from all nodes
 # torchrun sets for each rank RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. With
@@ -30,7 +31,10 @@ gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 ranks=${NPROC_PER_NODE:-$((gpus > 0 ? gpus : 1))}
 nodes=${NNODES:-1}
 
-export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
+# torch 2.13 keeps one store for all its starts, where ranks that are started again over gloo find
+# the addresses of dead ones
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
 told=
 leave() {

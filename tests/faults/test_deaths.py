@@ -87,29 +87,27 @@ def test_a_rank_that_is_killed_is_started_again_and_the_run_goes_on(
 
     def fit(folder):
         command = [
-            *(sys.executable, "-m", "torch.distributed.run"),
-            *("--standalone", "--nproc-per-node", "2", "--max-restarts", "3"),
-            *(str(REPOSITORY / "train.py"), "fit"),
+            str(REPOSITORY / "configs/cluster/torchrun.sh"),
             *small,
             f"--data.sources={corpus}",
             "--trainer.accelerator=cpu",
-            "--trainer.devices=2",
             "--trainer.strategy=ddp",
             "--trainer.precision=32-true",
             "--trainer.max_steps=24",
             "--last_checkpoint.every_n_steps=5",
             "--trainer.callbacks+=tests.faults.probe.Probe",
             f"--trainer.default_root_dir={folder}",
-            "--ckpt_path=auto",
         ]
         environment = {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "PILE_CACHE": str(cache),
+            "PILE_PYTHON": sys.executable,
+            "NPROC_PER_NODE": "2",
             "OMP_NUM_THREADS": "1",
         }
         return subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+            command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True
         )
 
     random = np.random.default_rng(seed)
