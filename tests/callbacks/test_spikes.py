@@ -8,6 +8,7 @@ from lightning import Callback
 
 from pile_lightning.callbacks import LastCheckpoint, RewindSpikes, Rewound
 from pile_lightning.modules import CausalLM
+from pile_lightning.parallel import AtomicCheckpointIO
 
 STEPS = 14
 
@@ -91,7 +92,7 @@ def test_the_rows_before_a_spike_are_not_seen_again_and_all_else_is_exact(
     path = tmp_path / "hand/checkpoints/last.ckpt"
     checkpoint = fit("hand", stop, **settings)
     checkpoint["TextData"]["rows"] = 10 * 4
-    torch.save(checkpoint, path)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     by_hand = fit("hand", **settings)
     for name, value in by_hand["state_dict"].items():
         assert torch.equal(value, ended["state_dict"][name]), name

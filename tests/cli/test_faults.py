@@ -5,8 +5,6 @@ import signal
 import pytest
 import torch
 
-from pile_lightning.cli.runs import resolve_checkpoint
-
 SPIKY = """
 from pile_lightning import CausalLM
 
@@ -78,14 +76,6 @@ def test_a_setting_out_of_range_gives_one_message(run, tmp_path, command_line):
     done = command_line(*run, "--preemption.signals=[SIGTERN]", cwd=tmp_path, fails=True)
     assert "'SIGTERN', which is no signal that can be heeded" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_auto_is_the_last_checkpoint_or_none(tmp_path):
-    assert resolve_checkpoint("auto", tmp_path) is None
-    path = tmp_path / "checkpoints/last.ckpt"
-    path.parent.mkdir()
-    path.touch()
-    assert resolve_checkpoint("auto", tmp_path) == str(path)
 
 
 def test_preparing_text_can_be_told_to_leave(run, tmp_path, command_line):
