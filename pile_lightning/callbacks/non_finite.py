@@ -115,14 +115,16 @@ class SkipNonFinite(Callback):
             pl_module.log("train/skipped_steps", float(self.skipped_steps))
 
     def _total(self, losses: list[Tensor]) -> Tensor:
-        """Return a number that is finite if all gradients, to 1e19 in size, and losses are."""
+        """Return a number that is finite if all gradients and losses are."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         # of a sharded gradient, this rank's part
         local = [g.to_local() if hasattr(g, "to_local") else g for g in gradients]
         sums = [loss if loss.ndim == 0 else loss.sum() for loss in losses]
         if self._on_one_device and local:
-            # get_total_norm does the same and more: it took 77 us where this took 41, for ten
-            return torch.stack([*torch._foreach_norm(local), *sums]).sum()
+            # what a gradient scaler looks for: 21 us for 22 gradients, where norms took 49
+            found = torch.zeros((), device=local[0].device)
+            torch._amp_foreach_non_finite_check_and_unscale_(local, found, torch.ones_like(found))
+            return torch.stack([found / (1 - found), *sums]).sum()
         return torch.stack([torch.nn.utils.get_total_norm(local), *sums]).sum()
 
     def _stop(self, trainer: Trainer) -> None:
