@@ -16,12 +16,14 @@ MAY_IMPORT = {
     "optim": COMMON,
     "metrics": COMMON,
     "data": COMMON,
-    "parallel": COMMON | {"nn"},
-    "modules": COMMON | {"nn", "optim", "metrics", "parallel"},
+    "checkpoint": COMMON,
+    "parallel": COMMON | {"nn", "checkpoint"},
+    "modules": COMMON | {"nn", "optim", "metrics", "checkpoint", "parallel"},
     "callbacks": COMMON,
     # weighs networks and optimizers of any module, which it is handed; tables of GPUs and of text
     "plan": COMMON | {"nn", "optim", "parallel", "callbacks"},
-    "cli": COMMON | {"nn", "optim", "metrics", "data", "parallel", "modules", "callbacks", "plan"},
+    "cli": COMMON
+    | {"nn", "optim", "metrics", "data", "checkpoint", "parallel", "modules", "callbacks", "plan"},
 }
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 

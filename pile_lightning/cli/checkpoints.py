@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pile_lightning.callbacks.text_table import short, table
+from pile_lightning.checkpoint import checkpoint_size, read_summary, verify_checkpoint
 from pile_lightning.cli.runs import checkpoints_of
 from pile_lightning.data.progress import make_bar
-from pile_lightning.parallel import checkpoint_size, read_summary, verify_checkpoint
 
 __all__ = ["list_checkpoints"]
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from pile_lightning.checkpoint import load_whole, read_summary, write_checkpoint
+from pile_lightning.checkpoint.swap import standing
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.cli.screen import say
-from pile_lightning.parallel import load_whole, read_summary, write_checkpoint
-from pile_lightning.parallel.swap import standing
 
 __all__ = ["consolidate", "consolidate_parser"]
 

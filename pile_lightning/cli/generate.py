@@ -10,10 +10,10 @@ import yaml
 from lightning import LightningModule
 
 from pile_lightning.callbacks import continue_text
+from pile_lightning.checkpoint import as_file
+from pile_lightning.checkpoint.swap import standing
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.data import Tokenizer
-from pile_lightning.parallel import as_file
-from pile_lightning.parallel.swap import standing
 
 __all__ = ["generate", "load_run"]
 

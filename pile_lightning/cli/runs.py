@@ -4,9 +4,9 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from pile_lightning.checkpoint import read_summary, verify_checkpoint
+from pile_lightning.checkpoint.swap import standing
 from pile_lightning.cli.screen import say
-from pile_lightning.parallel import read_summary, verify_checkpoint
-from pile_lightning.parallel.swap import standing
 
 __all__ = ["checkpoints_of", "make_room", "newest_checkpoint", "resolve_checkpoint"]
 

@@ -39,13 +39,13 @@ from pile_lightning.callbacks import (
     Watchdog,
     WritePredictions,
 )
+from pile_lightning.checkpoint import AtomicCheckpointIO
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.parser import PileParser
 from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.runs import make_room, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
 from pile_lightning.device import has_fast_bfloat16
-from pile_lightning.parallel import AtomicCheckpointIO
 
 __all__ = ["PileCLI", "train"]
 

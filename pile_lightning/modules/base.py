@@ -21,12 +21,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
+from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
 from pile_lightning.modules.counters import Counters
 from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, local
-from pile_lightning.parallel import Recompute, as_file, build_for, clip, why_not_compile
+from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
 __all__ = ["LanguageModule"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pile_lightning.parallel.manifest import Manifest
-from pile_lightning.parallel.safetensors_file import DTYPES
-from pile_lightning.parallel.shards import read_plain
-from pile_lightning.parallel.swap import standing
-from pile_lightning.parallel.tree import place
+from pile_lightning.checkpoint.manifest import Manifest
+from pile_lightning.checkpoint.safetensors_file import DTYPES
+from pile_lightning.checkpoint.shards import read_plain
+from pile_lightning.checkpoint.swap import standing
+from pile_lightning.checkpoint.tree import place
 
 __all__ = ["room_for_optimizers"]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
-from pile_lightning.parallel.checkpoint_io import AtomicCheckpointIO
+from pile_lightning.checkpoint.io import AtomicCheckpointIO
+from pile_lightning.checkpoint.swap import standing
 from pile_lightning.parallel.layout import Layout
 from pile_lightning.parallel.optimizer_shards import room_for_optimizers
 from pile_lightning.parallel.spread import gather, spread_like
-from pile_lightning.parallel.swap import standing
 
 __all__ = ["ShardedStrategy", "launched_ranks"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from pile_lightning.parallel import AtomicCheckpointIO
-from pile_lightning.parallel.tree import copy_to_memory
+from pile_lightning.checkpoint import AtomicCheckpointIO
+from pile_lightning.checkpoint.tree import copy_to_memory
 
 TENSORS = 100
 

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from pile_lightning.callbacks import read_metrics  # noqa: E402
-from pile_lightning.parallel import load_whole  # noqa: E402
+from pile_lightning.checkpoint import load_whole  # noqa: E402
 from tests.parallel.two_nodes import (  # noqa: E402
     loopback,
     namespaces,

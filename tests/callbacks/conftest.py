@@ -6,11 +6,11 @@ import pytest
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 
+from pile_lightning.checkpoint import AtomicCheckpointIO
 from pile_lightning.data import TextData
 from pile_lightning.modules import CausalLM
 from pile_lightning.nn import DecoderConfig
 from pile_lightning.optim import AdamWConfig
-from pile_lightning.parallel import AtomicCheckpointIO
 
 SEQ = 32
 

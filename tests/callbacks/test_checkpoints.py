@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pile_lightning.callbacks import BestCheckpoint, LastCheckpoint
+from pile_lightning.checkpoint import AtomicCheckpointIO
 from pile_lightning.modules import CausalLM
-from pile_lightning.parallel import AtomicCheckpointIO
 
 
 class Noting(AtomicCheckpointIO):

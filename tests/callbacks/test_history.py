@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pile_lightning.callbacks import CheckpointSummary, KeptCheckpoints, LastCheckpoint, Throughput
-from pile_lightning.parallel import AtomicCheckpointIO
+from pile_lightning.checkpoint import AtomicCheckpointIO
 
 
 def names(tmp_path):

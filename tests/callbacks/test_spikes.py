@@ -7,8 +7,8 @@ import torch
 from lightning import Callback
 
 from pile_lightning.callbacks import LastCheckpoint, RewindSpikes, Rewound
+from pile_lightning.checkpoint import AtomicCheckpointIO
 from pile_lightning.modules import CausalLM
-from pile_lightning.parallel import AtomicCheckpointIO
 
 STEPS = 14
 

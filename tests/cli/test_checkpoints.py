@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pile_lightning import CausalLM
+from pile_lightning.checkpoint import AtomicCheckpointIO, read_summary, save_shards
 from pile_lightning.cli.runs import newest_checkpoint, resolve_checkpoint
-from pile_lightning.parallel import AtomicCheckpointIO, read_summary, save_shards
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from pile_lightning.checkpoint import load_whole, read_summary
 from pile_lightning.cli import train
 from pile_lightning.cli.runs import checkpoints_of
-from pile_lightning.parallel import load_whole, read_summary
-from tests.parallel.worlds import context
+from tests.checkpoint.worlds import context
 
 pytestmark = [pytest.mark.slow, pytest.mark.dist]
 

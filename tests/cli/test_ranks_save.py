@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from pile_lightning.parallel import read_summary
+from pile_lightning.checkpoint import read_summary
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.dist]

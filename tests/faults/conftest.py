@@ -4,10 +4,10 @@ import pytest
 from lightning import Trainer, seed_everything
 
 from pile_lightning.callbacks import LastCheckpoint, MetricsCsv, Preemption
+from pile_lightning.checkpoint import AtomicCheckpointIO
 from pile_lightning.data import TextData
 from pile_lightning.modules import CausalLM
 from pile_lightning.nn import DecoderConfig
-from pile_lightning.parallel import AtomicCheckpointIO
 from tests.faults.probe import Probe
 from tests.faults.rank_processes import Ranks
 

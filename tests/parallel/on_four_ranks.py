@@ -28,12 +28,7 @@ from pile_lightning.nn import (
     linear_cross_entropy,
 )
 from pile_lightning.optim import AdamWConfig, MuonConfig, muon
-from pile_lightning.parallel import (
-    Layout,
-    build_network,
-    build_sharded,
-    clip_by_norm,
-)
+from pile_lightning.parallel import Layout, build_network, build_sharded, clip_by_norm
 
 VOCAB, SEQ, ROWS = 51, 16, 8
 

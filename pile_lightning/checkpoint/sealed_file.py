@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from pile_lightning.parallel.safetensors_file import SummingFile
+from pile_lightning.checkpoint.safetensors_file import SummingFile
 
 __all__ = ["is_sealed", "read_file", "read_file_summary", "verify_file", "write_file"]
 

@@ -10,18 +10,24 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from pile_lightning.parallel.chunks import Box, assign_writers, check_cover, local_part
-from pile_lightning.parallel.manifest import PLAIN, Chunk, Manifest, SavedTensor
-from pile_lightning.parallel.ranks import Group, agree, gather, rank_and_size
-from pile_lightning.parallel.safetensors_file import (
+from pile_lightning.checkpoint.chunks import Box, assign_writers, check_cover, local_part
+from pile_lightning.checkpoint.manifest import PLAIN, Chunk, Manifest, SavedTensor
+from pile_lightning.checkpoint.ranks import Group, agree, gather, rank_and_size
+from pile_lightning.checkpoint.safetensors_file import (
     Checksum,
     SummingFile,
     dtype_name,
     write_safetensors,
 )
-from pile_lightning.parallel.summary import summary_of
-from pile_lightning.parallel.swap import clear_leftovers, partial, put_in_place, remove, sync_folder
-from pile_lightning.parallel.tree import Path, copy_to_memory, name_of, split_tensors
+from pile_lightning.checkpoint.summary import summary_of
+from pile_lightning.checkpoint.swap import (
+    clear_leftovers,
+    partial,
+    put_in_place,
+    remove,
+    sync_folder,
+)
+from pile_lightning.checkpoint.tree import Path, copy_to_memory, name_of, split_tensors
 
 __all__ = ["StagedShards", "stage_shards"]
 

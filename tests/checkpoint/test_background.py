@@ -6,8 +6,8 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from pile_lightning.parallel import AtomicCheckpointIO
-from pile_lightning.parallel.tree import copy_to_memory
+from pile_lightning.checkpoint import AtomicCheckpointIO
+from pile_lightning.checkpoint.tree import copy_to_memory
 
 SAVES = pytest.mark.parametrize("save", ["save_checkpoint", "save_shards"])
 
@@ -16,8 +16,8 @@ SAVES = pytest.mark.parametrize("save", ["save_checkpoint", "save_shards"])
 def gate(monkeypatch):
     """Holds every write of a file back until it is opened; counts those that wait."""
     opened, waiting = threading.Event(), threading.Semaphore(0)
-    for name in ("checkpoint_io.write_file", "staging.write_safetensors"):
-        module, _, function = f"pile_lightning.parallel.{name}".rpartition(".")
+    for name in ("io.write_file", "staging.write_safetensors"):
+        module, _, function = f"pile_lightning.checkpoint.{name}".rpartition(".")
         write = getattr(__import__(module, fromlist=[function]), function)
 
         def wait(*arguments, write=write):
@@ -25,7 +25,7 @@ def gate(monkeypatch):
             assert opened.wait(60)
             return write(*arguments)
 
-        monkeypatch.setattr(f"pile_lightning.parallel.{name}", wait)
+        monkeypatch.setattr(f"pile_lightning.checkpoint.{name}", wait)
     opened.waiting = waiting
     return opened
 
@@ -78,8 +78,8 @@ def test_an_error_of_any_kind_is_a_warning(tmp_path, monkeypatch, save):
         raise RuntimeError("out of order")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pile_lightning.parallel.checkpoint_io.write_file", broken)
-        patch.setattr("pile_lightning.parallel.staging.put_in_place", broken)
+        patch.setattr("pile_lightning.checkpoint.io.write_file", broken)
+        patch.setattr("pile_lightning.checkpoint.staging.put_in_place", broken)
         with pytest.warns(UserWarning, match=r"last.ckpt was not saved: out of order"):
             (getattr(io, save)({"global_step": 2}, path), io.wait())
     assert io.failed(path) == "out of order"

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
-from pile_lightning.parallel.chunks import Box
-from pile_lightning.parallel.safetensors_file import Checksum, checksum
-from pile_lightning.parallel.tree import Path
+from pile_lightning.checkpoint.chunks import Box
+from pile_lightning.checkpoint.safetensors_file import Checksum, checksum
+from pile_lightning.checkpoint.tree import Path
 
 __all__ = ["COMPLETE", "MANIFEST", "PLAIN", "Chunk", "Manifest", "SavedTensor"]
 

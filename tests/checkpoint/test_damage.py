@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from pile_lightning.parallel import AtomicCheckpointIO, save_shards
-from pile_lightning.parallel.checkpoint_paths import read_summary, verify_checkpoint
+from pile_lightning.checkpoint import AtomicCheckpointIO, save_shards
+from pile_lightning.checkpoint.paths import read_summary, verify_checkpoint
 
 STATE = {
     "state_dict": {"weight": torch.arange(600.0).reshape(20, 30), "count": torch.tensor(3)},

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, distribute_tensor
 
-from pile_lightning.parallel import AtomicCheckpointIO, staging
-from tests.parallel.worlds import in_ranks, world
+from pile_lightning.checkpoint import AtomicCheckpointIO, staging
+from tests.checkpoint.worlds import in_ranks, world
 
 
 def state_of(step):

@@ -16,9 +16,9 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from pile_lightning.parallel import load_shards, read_whole, save_shards
-from pile_lightning.parallel.manifest import Manifest
-from tests.parallel.worlds import in_ranks, world
+from pile_lightning.checkpoint import load_shards, read_whole, save_shards
+from pile_lightning.checkpoint.manifest import Manifest
+from tests.checkpoint.worlds import in_ranks, world
 
 pytestmark = pytest.mark.dist
 

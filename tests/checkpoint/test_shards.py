@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pile_lightning.parallel import load_shards, read_whole, save_shards
-from pile_lightning.parallel.chunks import Box, assign_writers, check_cover
-from pile_lightning.parallel.safetensors_file import DTYPES
+from pile_lightning.checkpoint import load_shards, read_whole, save_shards
+from pile_lightning.checkpoint.chunks import Box, assign_writers, check_cover
+from pile_lightning.checkpoint.safetensors_file import DTYPES
 
 
 def same_bits(one, two):

@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from pile_lightning.parallel.chunks import Box, local_part, overlap
-from pile_lightning.parallel.manifest import PLAIN, Manifest, SavedTensor
-from pile_lightning.parallel.ranks import agree, rank_and_size
-from pile_lightning.parallel.safetensors_file import DTYPES
-from pile_lightning.parallel.staging import stage_shards
-from pile_lightning.parallel.swap import standing
-from pile_lightning.parallel.tree import name_of, place, replace_values, split_tensors
+from pile_lightning.checkpoint.chunks import Box, local_part, overlap
+from pile_lightning.checkpoint.manifest import PLAIN, Manifest, SavedTensor
+from pile_lightning.checkpoint.ranks import agree, rank_and_size
+from pile_lightning.checkpoint.safetensors_file import DTYPES
+from pile_lightning.checkpoint.staging import stage_shards
+from pile_lightning.checkpoint.swap import standing
+from pile_lightning.checkpoint.tree import name_of, place, replace_values, split_tensors
 
 __all__ = ["load_shards", "read_plain", "read_whole", "save_shards"]
 

@@ -9,15 +9,15 @@ import torch.distributed as dist
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pile_lightning.parallel.background import Background
-from pile_lightning.parallel.checkpoint_paths import load_whole, read_summary
-from pile_lightning.parallel.ranks import Group, rank_and_size
-from pile_lightning.parallel.sealed_file import write_file
-from pile_lightning.parallel.shards import load_shards, read_whole
-from pile_lightning.parallel.staging import stage_shards
-from pile_lightning.parallel.summary import summary_of
-from pile_lightning.parallel.swap import aside, clear_leftovers, partial, put_in_place, remove
-from pile_lightning.parallel.tree import copy_to_memory
+from pile_lightning.checkpoint.background import Background
+from pile_lightning.checkpoint.paths import load_whole, read_summary
+from pile_lightning.checkpoint.ranks import Group, rank_and_size
+from pile_lightning.checkpoint.sealed_file import write_file
+from pile_lightning.checkpoint.shards import load_shards, read_whole
+from pile_lightning.checkpoint.staging import stage_shards
+from pile_lightning.checkpoint.summary import summary_of
+from pile_lightning.checkpoint.swap import aside, clear_leftovers, partial, put_in_place, remove
+from pile_lightning.checkpoint.tree import copy_to_memory
 
 __all__ = ["AtomicCheckpointIO", "write_checkpoint"]
 

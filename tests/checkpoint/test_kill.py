@@ -10,8 +10,8 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from pile_lightning.parallel import AtomicCheckpointIO, read_whole
-from tests.parallel.worlds import context, world
+from pile_lightning.checkpoint import AtomicCheckpointIO, read_whole
+from tests.checkpoint.worlds import context, world
 
 
 def state_of(step):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from pile_lightning.parallel import AtomicCheckpointIO
+from pile_lightning.checkpoint import AtomicCheckpointIO
 
 
 @pytest.fixture

@@ -7,10 +7,15 @@ from typing import Any, BinaryIO
 
 import torch
 
-from pile_lightning.parallel.manifest import Manifest
-from pile_lightning.parallel.sealed_file import is_sealed, read_file, read_file_summary, verify_file
-from pile_lightning.parallel.shards import read_whole
-from pile_lightning.parallel.swap import standing
+from pile_lightning.checkpoint.manifest import Manifest
+from pile_lightning.checkpoint.sealed_file import (
+    is_sealed,
+    read_file,
+    read_file_summary,
+    verify_file,
+)
+from pile_lightning.checkpoint.shards import read_whole
+from pile_lightning.checkpoint.swap import standing
 
 __all__ = ["as_file", "checkpoint_size", "load_whole", "read_summary", "verify_checkpoint"]
 
