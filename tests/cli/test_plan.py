@@ -26,7 +26,9 @@ CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 CONFIG = """
 data:
   class_path: pile_lightning.TextData
-  init_args: {{sources: "{corpus}", tokenizer: byte, seq_len: 64, batch_size: 32}}
+  # a share held out that is this file's own: what others prepare is not found
+  init_args:
+    {{sources: "{corpus}", tokenizer: byte, seq_len: 64, batch_size: 32, val_fraction: 0.21}}
 model:
   class_path: pile_lightning.CausalLM
   init_args:
