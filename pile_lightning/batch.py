@@ -21,10 +21,12 @@ class TokenBatch(TypedDict):
     """Token ids (batch, seq), int64."""
     labels: Tensor
     """The next token at each position (batch, seq), int64; ``IGNORE_INDEX`` where there is none."""
-    position_ids: Tensor
-    """Distance from the start of the document, or of the row (batch, seq), int64."""
-    document_ids: Tensor
-    """Which document of the row a position belongs to (batch, seq), int64, counted from 0."""
+    position_ids: Tensor | None
+    """Distance from the start of the document, or of the row (batch, seq), int64; None counts from
+    the start of the row."""
+    document_ids: Tensor | None
+    """Which document of the row a position belongs to (batch, seq), int64, counted from 0; None
+    where no row holds more than one."""
     domain: Tensor
     """Index of the row's domain among the data module's ``domains`` (batch,), int64."""
     num_bytes: Tensor

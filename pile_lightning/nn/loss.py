@@ -172,6 +172,7 @@ def _walk(
         row_gradients = row_gradients.masked_fill(ignored, 0)[:, None]
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=wide)
+        product = torch.empty_like(narrow_weight)
     # chunks of one size where they can be: each size is compiled once
     chunk_size = -(-rows // -(-rows // chunk_size)) if rows else 1
     # the same buffers for every chunk: fresh pages cost as much as a pass over them
@@ -186,18 +187,18 @@ def _walk(
         if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
             softmax.differentiate(z, *at, log_sum, row_gradients[chunk])
             torch.mm(z, narrow_weight, out=grad_hidden[chunk])
-            _add_product(grad_weight, z.T, x)
+            _add_product(grad_weight, z.T, x, product)
     if grad_hidden is not None:
         vocabulary.sum(grad_hidden)
     return _Walk(nll.masked_fill_(ignored, 0), grad_hidden, grad_weight)
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add ``a @ b`` to ``total``, which may be wider."""
+def _add_product(total: Tensor, a: Tensor, b: Tensor, room: Tensor) -> None:
+    """Add ``a @ b`` to ``total``, through ``room`` where ``total`` is wider."""
     if total.dtype == a.dtype:
         total.addmm_(a, b)
     else:
-        total += torch.mm(a, b)
+        total += torch.mm(a, b, out=room)
 
 
 def _check(x: Tensor, labels: Tensor, *, reduction: str) -> None:

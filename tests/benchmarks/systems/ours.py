@@ -47,7 +47,7 @@ def make(
     )
     built = model.built_network.to(device)
     rows, seq = size.batch_size, size.seq_len
-    more = {
+    more: dict[str, Tensor] = {
         "position_ids": torch.arange(seq, device=device).expand(rows, -1).contiguous(),
         "document_ids": torch.zeros(rows, seq, dtype=torch.long, device=device),
         "domain": torch.zeros(rows, dtype=torch.long, device=device),
@@ -55,7 +55,7 @@ def make(
     }
 
     def loss(ids: Tensor, labels: Tensor) -> Tensor:
-        batch = {"input_ids": ids, "labels": labels, **more}
+        batch = model.on_before_batch_transfer({"input_ids": ids, "labels": labels, **more}, 0)
         return model.loss_sum(batch) / (labels != -100).sum()
 
     return Trainee(built, loss, optimizer.build(built))
