@@ -37,7 +37,6 @@ class Vocabulary:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.group)
         return tensor
 
-
     def locate(self, ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
         """Return the row of each id among this rank's ``num_rows``, and whether it is one of them.
 

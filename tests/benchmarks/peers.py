@@ -123,6 +123,7 @@ def fastest(system: System, setting: Setting, clock: Clock, *, tries: int, modes
         first_loss = float(step())
         step()
         seconds = min(clock(step) for _ in range(tries))
+        tqdm.write(f"{system.name}, {mode}: {seconds:.3f} s a step", file=sys.stderr)
         if best is None or seconds < best[0]:
             best = seconds, Line(system, mode, step, first_loss, [])
     assert best is not None
@@ -138,7 +139,9 @@ def measure(
         peaks.append(setting.peak(clock))
         start = number % len(lines)  # nobody is always the one after the slowest
         for line in (*lines[start:], *lines[:start]):
-            line.seconds.append(clock(lambda step=line.step: [step() for _ in range(steps)]) / steps)
+            line.seconds.append(
+                clock(lambda step=line.step: [step() for _ in range(steps)]) / steps
+            )
     return peaks
 
 
@@ -224,7 +227,7 @@ def main() -> None:
         if system.missing:
             print(f"{system.name} is missing: {system.missing}; pip install -e '.[peers]'")
             continue
-        lines.append(fastest(system, setting, clock, tries=3, modes=settings.mode))
+        lines.append(fastest(system, setting, clock, tries=2, modes=settings.mode))
     peaks = measure(lines, setting, clock, rounds=settings.rounds, steps=settings.steps)
     arguments = [f"--{name}={getattr(settings, name)}" for name in ("size", "precision", "device")]
     memory = [None if settings.no_memory else memory_apart(line, arguments) for line in lines]

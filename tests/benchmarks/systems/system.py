@@ -35,9 +35,7 @@ class Size:
 SIZES = {
     "small": Size(num_layers=4, d_model=256, vocab_size=8192, seq_len=256, batch_size=16),
     "large": Size(num_layers=8, d_model=512, vocab_size=32768, seq_len=512, batch_size=8),
-    "tiny": Size(
-        num_layers=1, d_model=32, vocab_size=64, seq_len=16, batch_size=2, head_dim=16
-    ),
+    "tiny": Size(num_layers=1, d_model=32, vocab_size=64, seq_len=16, batch_size=2, head_dim=16),
 }
 
 
