@@ -6,7 +6,6 @@ faster of the two. ``flex_attention`` is left out: it has no backward on CPU.
 
 from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

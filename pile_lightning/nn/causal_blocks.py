@@ -28,7 +28,7 @@ def suits_causal_blocks(q: Tensor) -> bool:
 
 
 def causal_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Compute ``softmax(q k^T / sqrt(head_dim)) v``, where each query sees itself and what is before.
+    """Compute ``softmax(q k^T / sqrt(head_dim)) v``, each query seeing itself and what is before.
 
     Args:
         q: Queries (batch, heads, seq, head_dim).

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CompiledSoftmax", "EagerSoftmax"]
+__all__ = ["CompiledSoftmax", "EagerSoftmax", "compiled_passes"]
 
 
 class EagerSoftmax:
@@ -68,7 +68,7 @@ class CompiledSoftmax:
     """The same in two compiled passes."""
 
     def __init__(self) -> None:
-        self._read, self._differentiate = _compile()
+        self._read, self._differentiate = compiled_passes()
 
     def read(self, z: Tensor, column: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log-sum-exp and the label's logit of each row of ``z``."""
@@ -83,7 +83,8 @@ class CompiledSoftmax:
 
 
 @cache
-def _compile() -> tuple[Callable[..., Any], Callable[..., Any]]:
+def compiled_passes() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return ``read`` and ``differentiate``, compiled."""
     # not where the module is imported: that would import the compiler
     return torch.compile(_read, dynamic=False), torch.compile(_differentiate, dynamic=False)
 

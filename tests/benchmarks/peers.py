@@ -2,15 +2,16 @@
 
     python tests/benchmarks/peers.py                          # one core, its CPU time
     python tests/benchmarks/peers.py --size large --precision fp32
-    python tests/benchmarks/peers.py --clock wall --threads 2 # cores together, the clock on the wall
+    python tests/benchmarks/peers.py --clock wall --threads 2
     python tests/benchmarks/peers.py --device cuda
 
-``pip install -e '.[peers]'`` brings the others; what is missing is said to be missing. All train in
-one process, in turn, a few steps each a round, each in the fastest of its modes; ratios are taken
-inside a round, and the median over rounds is shown, for a machine drifts. Head and embedding are
-tied in all, and all have the parameters and products of a Llama of that size. Memory is that of a
-step in a process of its own, above what is held between steps (weights and the optimizer's
-moments). Utilisation is by matrix products, of the rate of large ones in the same rounds.
+``pip install -e '.[peers]' && pip install --no-deps litgpt torchtitan`` brings the others; what is
+missing is said to be missing. All train in one process, in turn, a few steps each a round, each in
+the fastest of its modes; ratios are taken inside a round, and the median over rounds is shown, for
+a machine drifts. Head and embedding are tied in all, and all have the parameters and products of a
+Llama of that size. Memory is that of a step in a process of its own, above what is held between
+steps (weights and the optimizer's moments). Utilisation is by matrix products, of the rate of large
+ones in the same rounds.
 """
 
 import argparse
@@ -106,7 +107,7 @@ class Line(NamedTuple):
 
 
 def flops(size: Size) -> float:
-    """Count the operations of a training step in matrix products, nothing taken off for the mask."""
+    """Count the operations of a training step in products, nothing taken off for the mask."""
     blocks = 12 * size.num_layers * size.d_model**2
     a_token = 6 * (blocks + size.vocab_size * size.d_model)
     a_token += 12 * size.num_layers * size.d_model * size.seq_len
@@ -194,7 +195,7 @@ def table(
 
 def _ratio(line: Line, peers: Sequence[Line]) -> float:
     """Return how much faster it is than the best of the other systems, the median over rounds."""
-    best = min((p for p in peers if p is not line), key=lambda p: statistics.median(p.seconds))
+    best = min(peers, key=lambda peer: statistics.median(peer.seconds))
     return statistics.median(b / a for a, b in zip(line.seconds, best.seconds, strict=True))
 
 
@@ -225,7 +226,7 @@ def main() -> None:
         if settings.only and not any(part in system.name for part in settings.only):
             continue
         if system.missing:
-            print(f"{system.name} is missing: {system.missing}; pip install -e '.[peers]'")
+            print(f"{system.name} is missing: {system.missing}")
             continue
         lines.append(fastest(system, setting, clock, tries=2, modes=settings.mode))
     peaks = measure(lines, setting, clock, rounds=settings.rounds, steps=settings.steps)

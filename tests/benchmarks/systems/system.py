@@ -1,4 +1,4 @@
-"""What a system has to bring: how its network, loss and optimizer are made, in each of its modes."""
+"""What a system brings: how its network, loss and optimizer are made, in each of its modes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
