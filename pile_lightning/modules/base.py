@@ -179,16 +179,6 @@ class LanguageModule(LightningModule):
         # alone and in one piece, a batch is the global batch, and its own count will do
         self._step_is_shared = self.trainer.world_size * self.trainer.accumulate_grad_batches > 1
 
-    def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
-        """Take the mask off rows of one document each, which attention is faster without.
-
-        Here the batch is not on the device yet, and looking at it waits for nothing.
-        """
-        documents = batch["document_ids"]
-        if documents is not None and not documents.any():
-            batch["document_ids"] = batch["position_ids"] = None
-        return batch
-
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return what to back-propagate: the mean loss, or the sum where the step is shared."""
         loss = self.loss_sum(batch)

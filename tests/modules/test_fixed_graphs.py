@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pile_lightning import CausalLM, DecoderConfig
+from pile_lightning.batch import without_needless_mask
 from pile_lightning.nn import AttentionConfig, TablesConfig, chunk_softmax
 from pile_lightning.optim import AdamWConfig
 
@@ -48,7 +49,7 @@ def make_steps(model):
     optimizer = AdamWConfig().build(network)
 
     def step(*, packed, rows=4):
-        batch = model.on_before_batch_transfer(make_batch(packed=packed, rows=rows), 0)
+        batch = without_needless_mask(make_batch(packed=packed, rows=rows))
         with torch.autocast("cpu", torch.bfloat16):
             loss = model.loss_sum(batch)
         loss.backward()
@@ -101,6 +102,6 @@ def test_rows_of_one_document_each_lose_a_mask_that_they_do_not_need(packed):
     nn.init.normal_(model.built_network.blocks[0].attention.out.weight)
     batch = make_batch(packed=packed)
     expected = model.token_nll(batch)
-    lighter = model.on_before_batch_transfer(dict(batch), 0)
+    lighter = without_needless_mask(batch)
     assert (lighter["document_ids"] is None) == (not packed)
     torch.testing.assert_close(model.token_nll(lighter), expected)

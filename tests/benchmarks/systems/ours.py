@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pile_lightning import CausalLM, DecoderConfig
+from pile_lightning.batch import without_needless_mask
 from pile_lightning.nn import AttentionConfig, FeedForwardConfig, InitConfig, RMSNormConfig
 from pile_lightning.optim import AdamWConfig, MuonConfig, OptimizerConfig
 from tests.benchmarks.systems.system import Size, System, Trainee
@@ -55,7 +56,7 @@ def make(
     }
 
     def loss(ids: Tensor, labels: Tensor) -> Tensor:
-        batch = model.on_before_batch_transfer({"input_ids": ids, "labels": labels, **more}, 0)
+        batch = without_needless_mask({"input_ids": ids, "labels": labels, **more})
         return model.loss_sum(batch) / (labels != -100).sum()
 
     return Trainee(built, loss, optimizer.build(built))
