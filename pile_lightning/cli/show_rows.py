@@ -23,7 +23,9 @@ def show_row(batch: TokenBatch, row: int, *, tokenizer: Tokenizer) -> list[str]:
         tokenizer: What made the tokens.
     """
     ids, labels = batch["input_ids"][row].tolist(), batch["labels"][row].tolist()
-    documents = batch["document_ids"][row].tolist()
+    documents = [0] * len(ids)
+    if batch["document_ids"] is not None:
+        documents = batch["document_ids"][row].tolist()
     length = len(ids)
     while length and labels[length - 1] == IGNORE_INDEX:
         length -= 1

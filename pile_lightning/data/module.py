@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from lightning import LightningDataModule
 
+from pile_lightning.batch import TokenBatch, without_needless_mask
 from pile_lightning.data.checks import check_fingerprint, check_settings, check_trainer, share
 from pile_lightning.data.cursor import RowCursor
 from pile_lightning.data.loader import Batches, FiniteBatchLoader, once
@@ -185,6 +186,10 @@ class TextModule(LightningDataModule):
         if stage == "fit" and self.trainer is not None:
             check_trainer(self.trainer)
             share(self.trainer, "batch_size", self.batch_size, accumulated=True)
+
+    def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
+        """Take the mask off rows of one document each."""
+        return without_needless_mask(batch)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -117,11 +117,12 @@ class LanguageModule(LightningModule):
         missing = why_not_compile() if self.compiles else None
         if missing is not None:
             rank_zero_info(f"Training without torch.compile: {missing}.")
+            self.compiles = False
         self.network = build_for(
             self,
             build,
             recompute=self.activation_checkpointing,
-            compile=self.compiles and missing is None,
+            compile=self.compiles,
         )
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -80,7 +80,11 @@ class CausalLM(LanguageModule):
             return cross_entropy_sum(self(batch), batch["labels"], reduction=reduction)
         hidden = network.hidden(batch["input_ids"], **_where(batch))
         return linear_cross_entropy(
-            hidden, network.head_weight, batch["labels"], reduction=reduction
+            hidden,
+            network.head_weight,
+            batch["labels"],
+            reduction=reduction,
+            compile=self.compiles,
         )
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
@@ -137,5 +141,5 @@ class CausalLM(LanguageModule):
         return torch.stack(list(tokens), dim=1)
 
 
-def _where(batch: TokenBatch) -> dict[str, Tensor]:
+def _where(batch: TokenBatch) -> dict[str, Tensor | None]:
     return {"position_ids": batch["position_ids"], "document_ids": batch["document_ids"]}

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.nn.checks import check_name, check_size
+from pile_lightning.nn.chunk_softmax import CompiledSoftmax, EagerSoftmax
 from pile_lightning.nn.precision import to_autocast
 from pile_lightning.nn.vocabulary import Vocabulary, split_vocabulary
 
@@ -56,6 +57,7 @@ def linear_cross_entropy(
     *,
     chunk_size: int = 1024,
     reduction: Reduction = "sum",
+    compile: bool = False,
 ) -> Tensor:
     """Sum the negative log-likelihoods of ``labels`` under logits ``hidden @ weight.T``.
 
@@ -67,9 +69,10 @@ def linear_cross_entropy(
         weight: The head's matrix (vocab, d_model), also spread by rows over tensor-parallel peers,
             which all call this with the same ``hidden``.
         labels: The token to predict (...), or ``IGNORE_INDEX``, which adds nothing.
-        chunk_size: Rows whose logits are held at one time.
+        chunk_size: Rows whose logits are held at one time, at most.
         reduction: ``"sum"`` for one float32 number in nats; ``"none"`` for one for each label, 0
             where it is ignored. The gradient of ``"none"`` computes the logits a second time.
+        compile: Compile what is done to the logits between the products.
 
     Raises:
         ValueError: If shapes do not fit, or for an unknown reduction.
@@ -88,6 +91,7 @@ def linear_cross_entropy(
         labels.flatten(),
         vocabulary,
         chunk_size,
+        compile,
         reduction == "sum",
         torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad),
     )
@@ -105,10 +109,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         vocabulary: Vocabulary,
         chunk_size: int,
+        compile: bool,
         summed: bool,
         differentiable: bool,
     ) -> Tensor:
-        ctx.settings, ctx.summed = {"vocabulary": vocabulary, "chunk_size": chunk_size}, summed
+        ctx.settings = {"vocabulary": vocabulary, "chunk_size": chunk_size, "compile": compile}
+        ctx.summed = summed
         ones = torch.ones_like(labels, dtype=torch.float32) if summed and differentiable else None
         nll, *gradients = _walk(hidden, weight, labels, row_gradients=ones, **ctx.settings)
         if differentiable:
@@ -124,7 +130,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             _, grad_hidden, grad_weight = _walk(
                 *ctx.saved_tensors, row_gradients=grad, **ctx.settings
             )
-        return grad_hidden, grad_weight, None, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None, None, None
 
 
 class _Walk(NamedTuple):
@@ -140,6 +146,7 @@ def _walk(
     *,
     vocabulary: Vocabulary,
     chunk_size: int,
+    compile: bool,
     row_gradients: Tensor | None,
 ) -> _Walk:
     """Compute each row's negative log-likelihood, and gradients where ``row_gradients`` are given.
@@ -149,73 +156,49 @@ def _walk(
         weight: The head's matrix (vocab, d_model), in any type; of peers, this rank's rows.
         labels: One for each row.
         vocabulary: Which ids the rows of ``weight`` are of.
-        chunk_size: Rows at a time.
+        chunk_size: Rows at a time, at most.
+        compile: Compile the softmax.
         row_gradients: Gradient of the result by each row's negative log-likelihood (rows,).
     """
     rows, vocab = hidden.shape[0], weight.shape[0]
     narrow_weight = weight.to(hidden.dtype)
     wide = torch.promote_types(hidden.dtype, torch.float32)
     ignored = labels == IGNORE_INDEX
-    columns = labels.masked_fill(ignored, 0)[:, None] - vocabulary.start
-    if vocabulary.group is not None:
-        elsewhere = (columns < 0) | (columns >= vocab)
-        columns = columns.masked_fill(elsewhere, 0)
+    columns, inside = vocabulary.locate(labels.masked_fill(ignored, 0)[:, None], vocab)
+    inside = inside.to(wide)
     nll = hidden.new_zeros(rows, dtype=wide)
     grad_hidden = grad_weight = None
     if row_gradients is not None:
         row_gradients = row_gradients.masked_fill(ignored, 0)[:, None]
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=wide)
-    # the same two buffers for every chunk: fresh pages cost as much as a pass over them
-    product = hidden.new_empty(min(chunk_size, rows), vocab)
-    logits = product if hidden.dtype == wide else torch.empty_like(product, dtype=wide)
+        product = torch.empty_like(narrow_weight)
+    # chunks of one size where they can be: each size is compiled once
+    chunk_size = -(-rows // -(-rows // chunk_size)) if rows else 1
+    # the same buffers for every chunk: fresh pages cost as much as a pass over them
+    buffer = hidden.new_empty(chunk_size, vocab)
+    softmax = CompiledSoftmax() if compile else EagerSoftmax(buffer, wide)
     for start in range(0, rows, chunk_size):
         chunk = slice(start, start + chunk_size)
-        x, column = hidden[chunk], columns[chunk]
-        z = torch.mm(x, narrow_weight.T, out=product[: len(x)])
-        if z.dtype != wide:
-            z = logits[: len(x)].copy_(z)
-        largest = vocabulary.max(z.amax(-1, keepdim=True))
-        label_logits = z.sub_(largest).gather(1, column)
-        e = z.exp_()
-        s = e.sum(-1, keepdim=True)
-        at_label: Tensor | float = 1.0
-        if vocabulary.group is not None:
-            at_label = (~elsewhere[chunk]).to(wide)
-            s, label_logits = vocabulary.sum(torch.stack((s, label_logits * at_label)))
-        nll[chunk] = (s.log() - label_logits).squeeze(-1)
+        x, at = hidden[chunk], (columns[chunk], inside[chunk])
+        z = torch.mm(x, narrow_weight.T, out=buffer[: len(x)])
+        log_sum, label_logit = vocabulary.combine(*softmax.read(z, *at))
+        nll[chunk] = (log_sum - label_logit).squeeze(-1)
         if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
-            # e / s are the probabilities, and the gradient by z is them, less 1 at the label
-            e.scatter_add_(1, column, -s * at_label)
-            scale = row_gradients[chunk] / s
-            _add_gradients(e, scale, x, narrow_weight, product, grad_hidden[chunk], grad_weight)
+            softmax.differentiate(z, *at, log_sum, row_gradients[chunk])
+            torch.mm(z, narrow_weight, out=grad_hidden[chunk])
+            _add_product(grad_weight, z.T, x, product)
     if grad_hidden is not None:
         vocabulary.sum(grad_hidden)
     return _Walk(nll.masked_fill_(ignored, 0), grad_hidden, grad_weight)
 
 
-def _add_gradients(
-    e: Tensor,
-    scale: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    product: Tensor,
-    grad_x: Tensor,
-    grad_weight: Tensor,
-) -> None:
-    """Turn ``e * scale``, the gradient by ``x @ weight.T``, into those by ``x`` and ``weight``.
-
-    In float32 the narrow factors (rows of d_model) are scaled instead of the wide one (rows of
-    vocab): one pass less over the logits. In bf16 the pass that narrows ``e`` scales it for
-    nothing.
-    """
-    if e.dtype == x.dtype:
-        torch.mm(e, weight, out=grad_x).mul_(scale)
-        grad_weight.addmm_(e.T, x * scale)
+def _add_product(total: Tensor, a: Tensor, b: Tensor, room: Tensor) -> None:
+    """Add ``a @ b`` to ``total``, through ``room`` where ``total`` is wider."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
     else:
-        e = torch.mul(e, scale, out=product[: len(e)])
-        torch.mm(e, weight, out=grad_x)
-        grad_weight += torch.mm(e.T, x)
+        total += torch.mm(a, b, out=room)
 
 
 def _check(x: Tensor, labels: Tensor, *, reduction: str) -> None:

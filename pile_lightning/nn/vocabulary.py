@@ -7,6 +7,7 @@ two numbers a row, and never the logits (Shoeybi et al., Megatron-LM, 2019).
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,6 +37,27 @@ class Vocabulary:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.group)
         return tensor
 
+    def locate(self, ids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+        """Return the row of each id among this rank's ``num_rows``, and whether it is one of them.
+
+        The row of an id that a peer has is 0. Where there are no peers, none is looked for: an id
+        outside the vocabulary is a mistake that is to be raised, not another's.
+        """
+        rows = ids - self.start
+        inside = torch.ones_like(ids, dtype=torch.bool)
+        if self.group is not None:
+            inside = (rows >= 0) & (rows < num_rows)
+            rows = rows.masked_fill(~inside, 0)
+        return rows, inside
+
+    def combine(self, log_sum: Tensor, label_logit: Tensor) -> tuple[Tensor, Tensor]:
+        """Make of each peer's log-sum-exp and logit of the label, 0 where not its own, a row's."""
+        if self.group is None:
+            return log_sum, label_logit
+        largest = self.max(log_sum.clone())
+        sums = self.sum(torch.stack(((log_sum - largest).exp(), label_logit)))
+        return largest + sums[0].log(), sums[1]
+
 
 WHOLE = Vocabulary()
 """All ids on every rank."""
@@ -45,7 +67,6 @@ def split_vocabulary(weight: Tensor) -> tuple[Tensor, Vocabulary]:
     """Return this rank's rows of the head's matrix, and which ids they are of.
 
     Example:
-        >>> import torch
         >>> split_vocabulary(torch.ones(4, 2))[1] is WHOLE
         True
     """

@@ -60,6 +60,21 @@ def test_each_tokens_loss_and_its_gradient_equal_plain(chunk_size):
         torch.testing.assert_close(mine, reference, rtol=1e-6, atol=2e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
+def test_compiled_equals_eager(dtype):
+    hidden, weight, labels = problem(vocab=300, dim=16, dtype=dtype)
+    values, gradients = [], []
+    for compiled in (False, True):
+        value = linear_cross_entropy(hidden, weight, labels, chunk_size=7, compile=compiled)
+        values.append(value)
+        gradients += torch.autograd.grad(0.37 * value, (hidden, weight))
+    torch.testing.assert_close(values[1], values[0], rtol=1e-6, atol=0)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(gradients[2:], gradients[:2], rtol=tolerance, atol=tolerance)
+
+
 def test_large_logits_neither_overflow_nor_lose_the_small_ones():
     hidden, weight, labels = problem()
     ours = linear_cross_entropy(1000 * hidden, weight, labels)

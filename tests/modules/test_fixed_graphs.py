@@ -1,0 +1,107 @@
+"""Compiled, a step is made of whole graphs, and of the same ones from the second batch on."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from pile_lightning import CausalLM, DecoderConfig
+from pile_lightning.batch import without_needless_mask
+from pile_lightning.nn import AttentionConfig, TablesConfig, chunk_softmax
+from pile_lightning.optim import AdamWConfig
+
+# the compiler looks at attributes that warn of it
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """A compiler that traces as the real one does, and runs what it traced as it is written."""
+    compile_in_place = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: compile_in_place(self, backend="aot_eager")
+    )
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch.compiler.reset()
+    chunk_softmax.compiled_passes.cache_clear()
+    yield
+    chunk_softmax.compiled_passes.cache_clear()
+    torch.compiler.reset()
+
+
+def make_batch(*, packed, rows=4):
+    ids = torch.randint(50, (rows, 33))
+    documents = torch.zeros(rows, 32, dtype=torch.long)
+    if packed:
+        documents[1, 20:] = 1
+    positions = torch.arange(32).repeat(rows, 1) - 20 * documents
+    return {
+        "input_ids": ids[:, :-1],
+        "labels": ids[:, 1:].contiguous(),
+        "position_ids": positions,
+        "document_ids": documents,
+    }
+
+
+def make_steps(model):
+    network = model.built_network
+    optimizer = AdamWConfig().build(network)
+
+    def step(*, packed, rows=4):
+        batch = without_needless_mask(make_batch(packed=packed, rows=rows))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss_sum(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(traced):
+    torch._dynamo.utils.counters.clear()
+    network = DecoderConfig(
+        d_model=32,
+        num_layers=2,
+        attention=AttentionConfig(num_heads=4, num_kv_heads=2),
+        tables=TablesConfig(),
+    )
+    model = CausalLM(network, vocab_size=50, max_seq_len=32, compile=True)
+    step = make_steps(model)
+    for packed in (False, True):
+        step(packed=packed)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for packed in (True, False, False, True):
+            step(packed=packed)
+        with pytest.raises(RuntimeError, match="recompile"):  # so it would have been told
+            step(packed=False, rows=3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_all_blocks_share_their_graphs(traced):
+    torch._dynamo.utils.counters.clear()
+    counts = []
+    for num_layers in (1, 3):
+        torch.compiler.reset()
+        torch._dynamo.utils.counters.clear()
+        network = DecoderConfig(d_model=32, num_layers=num_layers)
+        step = make_steps(CausalLM(network, vocab_size=50, max_seq_len=32, compile=True))
+        step(packed=False)
+        counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_of_one_document_each_lose_a_mask_that_they_do_not_need(packed):
+    model = CausalLM(DecoderConfig(d_model=32), vocab_size=50, max_seq_len=32)
+    nn.init.normal_(model.built_network.blocks[0].attention.out.weight)
+    batch = make_batch(packed=packed)
+    expected = model.token_nll(batch)
+    lighter = without_needless_mask(batch)
+    assert (lighter["document_ids"] is None) == (not packed)
+    torch.testing.assert_close(model.token_nll(lighter), expected)

@@ -1,0 +1,49 @@
+"""Causal attention in blocks is causal attention, and what a CPU compiles."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pile_lightning.nn import causal_blocks, masks
+from pile_lightning.nn.attention import attend
+
+
+@pytest.mark.parametrize("seq", [1, 100, 128, 129, 700])
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_values_and_gradients_are_the_kernels(seq, kv_heads):
+    q = torch.randn(2, 4, seq, 8, requires_grad=True)
+    k, v = (torch.randn(2, kv_heads, seq, 8, requires_grad=True) for _ in range(2))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    out = causal_blocks.causal_blocks(q, k, v)
+    torch.testing.assert_close(out, expected)
+    direction = torch.randn_like(out)
+    torch.testing.assert_close(
+        torch.autograd.grad(out, (q, k, v), direction),
+        torch.autograd.grad(expected, (q, k, v), direction),
+    )
+
+
+def test_a_later_token_changes_nothing_earlier_not_by_a_bit():
+    q, k, v = torch.randn(3, 1, 1, 300, 8).bfloat16()
+    before = causal_blocks.causal_blocks(q, k, v)
+    for tensor in (q, k, v):
+        tensor[:, :, 200:] += 1
+    after = causal_blocks.causal_blocks(q, k, v)
+    assert torch.equal(before[:, :, :200], after[:, :, :200])
+    assert not torch.equal(before[:, :, 200:], after[:, :, 200:])
+
+
+@pytest.mark.parametrize(("seq", "taken"), [(64, True), (1025, False)])
+def test_compiled_on_a_cpu_short_rows_take_the_blocks(monkeypatch, seq, taken):
+    seen = []
+    real = causal_blocks.causal_blocks
+    monkeypatch.setattr(
+        "pile_lightning.nn.attention.causal_blocks",
+        lambda *qkv: (seen.append(1), real(*qkv))[1],
+    )
+    q, k, v = torch.randn(3, 1, 1, seq, 8)
+    eager = attend(q, k, v, masks.CAUSAL)
+    assert not seen
+    compiled = torch.compile(attend, backend="eager", dynamic=False)
+    torch.testing.assert_close(compiled(q, k, v, masks.CAUSAL), eager)
+    assert bool(seen) == taken
