@@ -170,7 +170,10 @@ class CausalLM(LanguageModule):
             generator=generator,
             stop_ids=stop_ids,
         )
-        return torch.stack(list(tokens), dim=1)
+        found = list(tokens)
+        if not found:
+            return torch.empty(len(prompts), 0, dtype=torch.long, device=prompts[0].device)
+        return torch.stack(found, dim=1)
 
     def optimize_for_inference(
         self, *, dtype: torch.dtype | None = None, quantize: Quantization = "none"
@@ -189,7 +192,8 @@ class CausalLM(LanguageModule):
         """
         chosen = fast_dtype(self.device) if dtype is None else dtype
         optimize_for_inference(self.built_network, dtype=chosen, quantize=quantize)
-        return self.eval()
+        self.eval()
+        return self
 
 
 def _where(batch: TokenBatch) -> dict[str, Tensor]:
