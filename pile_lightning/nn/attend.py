@@ -51,15 +51,16 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, mask: Mask, cache: LayerCache
     keys, values = cache.append(k, v)
     if q.shape[2] == 1:
         # of one query and one key, causal is everything
-        return _attend_one(q, keys, values, mask if isinstance(mask, Tensor) else None)
+        return _attend_one(q, cache, mask if isinstance(mask, Tensor) else None)
     if first:
         return attend(q, k, v, mask)
     return attend(q, keys.contiguous() if keys.stride(-1) != 1 else keys, values, mask)
 
 
-def _attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _attend_one(q: Tensor, cache: LayerCache, mask: Tensor | None) -> Tensor:
     """Attend from one query a head; ``mask`` is the same for all heads (batch, 1, 1, key)."""
     batch, heads, _, dim = q.shape
+    k, v = cache.for_one_query()
     # the queries that share a key stand under one another: it is read once, and never repeated
     q = q.reshape(batch, k.shape[1], heads // k.shape[1], dim)
     if k.stride(-1) == 1:
@@ -67,7 +68,8 @@ def _attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     else:
         scores = (q * (1 / math.sqrt(dim))) @ k.transpose(2, 3)
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            scores[..., : cache.length].masked_fill_(~mask, -torch.inf)
+        scores[..., cache.length :] = -torch.inf
         out = scores.softmax(-1) @ v
     return out.reshape(batch, heads, 1, dim)
 

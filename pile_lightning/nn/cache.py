@@ -38,6 +38,13 @@ class LayerCache:
         """Where each row ends (rows,), if not all at ``length``."""
         self._batch_size = batch_size
         self._storage: tuple[Tensor, Tensor] | None = None
+        self._whole: tuple[LayerCache, int] | None = None
+
+    def part(self, row: int, num_rows: int) -> "LayerCache":
+        """Return an empty cache of so many rows from ``row`` on, which are these rows."""
+        part = LayerCache(batch_size=num_rows, max_len=self.max_len)
+        part._whole = self, row
+        return part
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add ``keys`` and ``values`` (rows, kv_heads, new, head_dim) and return all there are.
@@ -76,9 +83,21 @@ class LayerCache:
         self.length = end
         return all_keys[:rows, :, :end], all_values[:rows, :, :end]
 
+    def for_one_query(self) -> tuple[Tensor, Tensor]:
+        """Return keys and values (rows, kv_heads, at least length, head_dim), cheap to multiply.
+
+        What is past the length is to be masked.
+        """
+        assert self._storage is not None
+        keys, values = (tensor[: self.num_rows] for tensor in self._storage)
+        # a product reads whole tensors as they are and copies parts of them
+        if keys.stride(-1) != 1 and 2 * self.length >= self.max_len:
+            return keys, values
+        return keys[:, :, : self.length], values[:, :, : self.length]
+
     def put(self, row: int, other: "LayerCache", other_row: int) -> None:
-        """Copy a row of ``other`` into ``row``."""
-        if other._storage is None:
+        """Copy a row of ``other`` into ``row``, if it is not that row."""
+        if other._storage is None or other._whole is not None:
             return
         for own, new in zip(self._room(other._storage[0]), other._storage, strict=True):
             own[row, :, : other.length] = new[other_row, :, : other.length]
@@ -90,6 +109,11 @@ class LayerCache:
 
     def _room(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the storage (batch, kv_heads, max_len, head_dim), made at first."""
+        if self._storage is None and self._whole is not None:
+            whole, row = self._whole
+            keys, values = whole._room(like)
+            end = row + self._batch_size
+            self._storage = keys[row:end], values[row:end]
         if self._storage is None:
             _, heads, _, dim = like.shape
             # zeros: what a mask hides counts nothing, unless it is not a number
@@ -181,6 +205,15 @@ class KVCache:
         """Have no rows, and keep the storage: ``put`` brings them one by one."""
         self.reset()
         self._settle([])
+
+    def part(self, row: int, num_rows: int) -> "KVCache":
+        """Return an empty cache of so many rows from ``row`` on, to read them in their place.
+
+        What is read is there for ``put`` to take note of, at no cost.
+        """
+        part = KVCache(num_layers=0, batch_size=num_rows, max_len=self.max_len)
+        part.layers = [layer.part(row, num_rows) for layer in self.layers]
+        return part
 
     def put(self, row: int, other: "KVCache | None" = None, other_row: int = 0) -> None:
         """Let ``row`` hold what a row of ``other`` does; ``None`` for nothing.

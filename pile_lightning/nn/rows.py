@@ -12,8 +12,10 @@ from pile_lightning.nn.network import Cached
 
 __all__ = ["Rows"]
 
-# tokens that are read at once: what they need beside the cache is some hundred MB at width 4096
-_AT_ONCE = 8192
+# tokens that are read at once: on a GPU some hundred MB at width 4096, on CPU what stays near the
+# caches, where larger is slower
+_AT_ONCE = {"cpu": 1024}
+_AT_ONCE_ELSEWHERE = 8192
 
 
 class Rows:
@@ -54,6 +56,7 @@ class Rows:
         self.modules = list(network.modules())
         self.limit = limit
         self.device = device
+        self.at_once = _AT_ONCE.get(device.type, _AT_ONCE_ELSEWHERE)
         self.texts: list[list[int]] = []
         """The ids of each row that still count."""
         self.cached: tuple[Cached, KVCache] | None = None
@@ -107,7 +110,7 @@ class Rows:
                     self._put(row, None, 0)
                 continue
             ids = torch.tensor(texts, device=self.device)
-            after, cache = self._read_together(ids)
+            after, cache = self._read_together(ids, group)
             for number, row in enumerate(group):
                 logits[row] = after[number]
                 self._put(row, cache, number)
@@ -119,27 +122,26 @@ class Rows:
         for row in rows:
             by_length.setdefault(len(self.texts[row]), []).append(row)
         for length, alike in by_length.items():
-            size = max(1, _AT_ONCE // length)
+            size = max(1, self.at_once // length)
             for start in range(0, len(alike), size):
                 yield alike[start : start + size]
 
-    def _read_together(self, ids: Tensor) -> tuple[Tensor, KVCache | None]:
+    def _read_together(self, ids: Tensor, rows: Sequence[int]) -> tuple[Tensor, KVCache | None]:
         """Read texts of one length (batch, seq) on their own; return logits, and what is kept."""
         if self.cached is None:
             out: Tensor = self.network(ids)
             return out[:, -1], None
         network, own = self.cached
-        if len(ids) == len(self.texts) == own.batch_size:
-            own.reset()  # all there will be: read in its place
-            cache = own
+        if rows[-1] - rows[0] + 1 == len(rows):
+            cache = own.part(rows[0], len(rows))
         else:
             cache = network.make_cache(len(ids), max_len=ids.shape[1])
-        for part in torch.split(ids, max(1, _AT_ONCE // len(ids)), dim=1):
+        for part in torch.split(ids, max(1, self.at_once // len(ids)), dim=1):
             logits = network.next_logits(part, cache=cache)
         return logits, cache
 
     def _put(self, row: int, cache: KVCache | None, number: int) -> None:
-        if self.cached is not None and cache is not self.cached[1]:
+        if self.cached is not None:
             self.cached[1].put(row, cache, number)
 
 

@@ -181,9 +181,8 @@ def compare(systems: dict[str, System], arguments: argparse.Namespace, batch: in
         for name, rows in rounds.items()
     }
     peers = [row for name, row in medians.items() if not name.startswith("ours")]
-    print(
-        f"\n{'batch ' + str(batch):<24}{'prefill':>10}{'ratio':>8}{'decode':>12}{'ratio':>8}{'wall':>12}"
-    )
+    head = f"batch {batch}"
+    print(f"\n{head:<24}{'prefill':>10}{'ratio':>8}{'decode':>12}{'ratio':>8}{'wall':>12}")
     for name, (prefill, _, token, wall) in medians.items():
         best = [min(row[column] for row in peers) if peers else float("nan") for column in (0, 2)]
         print(

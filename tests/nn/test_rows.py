@@ -14,7 +14,7 @@ from pile_lightning.nn import (
     complete,
     generate,
 )
-from pile_lightning.nn.rows import Rows
+from pile_lightning.nn.rows import _AT_ONCE, Rows
 
 KINDS = [
     pytest.param({}, id="default"),
@@ -86,7 +86,7 @@ def test_a_context_of_one_token_is_read_again_at_each(perturb):
 
 def test_a_long_text_is_read_in_parts(perturb, monkeypatch):
     network = build(perturb)
-    monkeypatch.setattr("pile_lightning.nn.rows._AT_ONCE", 6)
+    monkeypatch.setitem(_AT_ONCE, "cpu", 6)
     rows, read = make_rows(network, capacity=7), []
     next_logits = network.next_logits
 
