@@ -1,6 +1,7 @@
 """What happens beside training: speed, samples, pictures, checkpoints and the closing table."""
 
 from pile_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from pile_lightning.callbacks.continuation import Continuation, continue_text, continue_texts
 from pile_lightning.callbacks.curves import Curves, draw_curves
 from pile_lightning.callbacks.domains import DeliveredTokens
 from pile_lightning.callbacks.history import KeptCheckpoints
@@ -10,7 +11,7 @@ from pile_lightning.callbacks.predictions import WritePredictions
 from pile_lightning.callbacks.preemption import Preempted, Preemption
 from pile_lightning.callbacks.progress import StepProgressBar
 from pile_lightning.callbacks.report import Report, compressed_bits_per_byte
-from pile_lightning.callbacks.samples import Samples, continue_text
+from pile_lightning.callbacks.samples import Samples
 from pile_lightning.callbacks.spikes import RewindSpikes, Rewound
 from pile_lightning.callbacks.summary import CheckpointSummary
 from pile_lightning.callbacks.throughput import DENSE_PEAK_FLOPS, Throughput, dense_peak
@@ -21,6 +22,7 @@ __all__ = [
     "DENSE_PEAK_FLOPS",
     "BestCheckpoint",
     "CheckpointSummary",
+    "Continuation",
     "Curves",
     "DeliveredTokens",
     "KeptCheckpoints",
@@ -40,6 +42,7 @@ __all__ = [
     "WritePredictions",
     "compressed_bits_per_byte",
     "continue_text",
+    "continue_texts",
     "dense_peak",
     "draw_curves",
     "read_metrics",

@@ -1,103 +1,14 @@
-"""Text from the model: streamed to a reader, and kept by step while it trains."""
+"""Text from the model, kept by step while it trains."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
-__all__ = ["Samples", "TextCodec", "TokenStream", "continue_text"]
+from pile_lightning.callbacks.continuation import TextCodec, continue_text
 
-
-class TokenStream(Protocol):
-    """A model that yields tokens one by one."""
-
-    device: torch.device
-
-    def stream(
-        self, input_ids: Tensor, *, max_new_tokens: int, **sampling: Any
-    ) -> Iterator[Tensor]:
-        """Yield one new token (batch,) after another."""
-
-
-class TextCodec(Protocol):
-    """A tokenizer, as far as text generation needs it."""
-
-    start_id: int
-
-    def encode_batch(self, texts: list[str]) -> list[np.ndarray[Any, Any]]:
-        """Return the ids of each text."""
-
-    def decode_stream(self) -> Any:
-        """Return a decoder with ``step(id) -> str`` and ``flush() -> str``."""
-
-
-def continue_text(
-    model: TokenStream,
-    codec: TextCodec,
-    prompt: str,
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.8,
-    top_k: int | None = 50,
-    top_p: float | None = None,
-    seed: int = 0,
-    stop: Sequence[str] = (),
-) -> Iterator[str]:
-    """Yield the text that continues ``prompt``, piece by piece, until its end or a stop string.
-
-    Args:
-        model: What yields tokens.
-        codec: What turns text into tokens and back.
-        prompt: Opening of the document.
-        max_new_tokens: Tokens to add at most.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_k: Draw among so many likeliest tokens.
-        top_p: Draw among the likeliest tokens that together have this probability.
-        seed: Of the draws.
-        stop: Strings that end the text; they are not yielded.
-    """
-    ids = [codec.start_id, *codec.encode_batch([prompt])[0].tolist()]
-    generator = torch.Generator(device=model.device).manual_seed(seed)
-    tokens = model.stream(
-        torch.tensor([ids], device=model.device),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        generator=generator,
-        stop_ids=(codec.start_id,),
-    )
-    decoder = codec.decode_stream()
-    held = ""  # text that may be the beginning of a stop string
-    for token in tokens:
-        if int(token) == codec.start_id:
-            break
-        held += decoder.step(int(token))
-        # the first to be complete: what is said must not depend on how tokens split the text
-        found = [(at + len(s), at) for s in stop if (at := held.find(s)) >= 0]
-        if found:
-            yield held[: min(found)[1]]
-            return
-        safe = len(held) - _overlap(held, stop)
-        if safe:
-            yield held[:safe]
-            held = held[safe:]
-    held += decoder.flush()
-    if held:
-        yield held
-
-
-def _overlap(text: str, stop: Sequence[str]) -> int:
-    """Length of the longest end of ``text`` with which a stop string begins."""
-    longest = max((len(s) - 1 for s in stop), default=0)
-    for size in range(min(longest, len(text)), 0, -1):
-        if any(s.startswith(text[-size:]) for s in stop):
-            return size
-    return 0
+__all__ = ["Samples"]
 
 
 class Samples(Callback):

@@ -1,7 +1,7 @@
 """Causal language modelling: predict each token from those before it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -10,11 +10,16 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.nn import (
     ChunkedHead,
+    Completion,
     DecoderConfig,
     NetworkConfig,
+    Quantization,
+    complete,
     cross_entropy_sum,
+    fast_dtype,
     generate,
     linear_cross_entropy,
+    optimize_for_inference,
 )
 from pile_lightning.optim import LinearConfig, MuonConfig, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute
@@ -36,8 +41,9 @@ class CausalLM(LanguageModule):
 
     Example:
         >>> model = CausalLM(DecoderConfig(d_model=32, num_layers=1), vocab_size=65, max_seq_len=16)
-        >>> model.generate(torch.zeros(2, 4, dtype=torch.long), max_new_tokens=3).shape
-        torch.Size([2, 3])
+        >>> prompts = [torch.tensor([1, 2, 3]), torch.tensor([4])]
+        >>> model.generate(prompts, max_new_tokens=5).shape
+        torch.Size([2, 5])
     """
 
     def __init__(
@@ -95,27 +101,47 @@ class CausalLM(LanguageModule):
         return logits.float().softmax(dim=-1)
 
     def stream(
-        self, input_ids: Tensor, *, max_new_tokens: int, **sampling: Any
+        self, prompts: Tensor | Sequence[Tensor], *, max_new_tokens: int, **sampling: Any
     ) -> Iterator[Tensor]:
         """Yield one new token (batch,) after another.
 
         Args:
-            input_ids: Prompts of one length (batch, prompt).
+            prompts: Ids (batch, seq), or a (seq,) for each row, of any lengths.
             max_new_tokens: Tokens to add at most.
             **sampling: ``temperature``, ``top_k``, ``top_p``, ``generator``, ``stop_ids``: see
                 :func:`pile_lightning.nn.generate`.
         """
         return generate(
             self.built_network,
-            input_ids,
+            prompts,
             max_new_tokens=max_new_tokens,
             max_seq_len=self.max_seq_len,
             **sampling,
         )
 
+    def complete(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, **settings: Any
+    ) -> Iterator[Completion]:
+        """Yield what follows each of many prompts, as soon as it is whole.
+
+        Args:
+            prompts: The ids of each, of any length from one token on.
+            max_new_tokens: Tokens to add to each at most.
+            **settings: ``batch_size``, ``temperature``, ``top_k``, ``top_p``, ``seed``, ``ended``:
+                see :func:`pile_lightning.nn.complete`.
+        """
+        return complete(
+            self.built_network,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            max_seq_len=self.max_seq_len,
+            device=self.device,
+            **settings,
+        )
+
     def generate(
         self,
-        input_ids: Tensor,
+        prompts: Tensor | Sequence[Tensor],
         *,
         max_new_tokens: int,
         temperature: float = 1.0,
@@ -124,13 +150,23 @@ class CausalLM(LanguageModule):
         generator: torch.Generator | None = None,
         stop_ids: Sequence[int] = (),
     ) -> Tensor:
-        """Return the tokens that continue ``input_ids`` (batch, new), with the key-value cache.
+        """Return the tokens that continue the prompts (batch, new), with the key-value cache.
+
+        Args:
+            prompts: Ids (batch, seq), or a (seq,) for each row, of any lengths: what follows a
+                prompt does not depend on the others.
+            max_new_tokens: Tokens to add at most.
+            temperature: Divides the logits; 0 takes the likeliest token.
+            top_k: Draw among so many likeliest tokens.
+            top_p: Draw among the likeliest tokens that together have this probability.
+            generator: Where the randomness comes from.
+            stop_ids: A row that draws one of these repeats it to the end.
 
         Raises:
             ValueError: For a prompt longer than the context, or a sampling value out of range.
         """
         tokens = self.stream(
-            input_ids,
+            prompts,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -138,7 +174,30 @@ class CausalLM(LanguageModule):
             generator=generator,
             stop_ids=stop_ids,
         )
-        return torch.stack(list(tokens), dim=1)
+        found = list(tokens)
+        if not found:
+            return torch.empty(len(prompts), 0, dtype=torch.long, device=prompts[0].device)
+        return torch.stack(found, dim=1)
+
+    def optimize_for_inference(
+        self, *, dtype: torch.dtype | None = None, quantize: Quantization = "none"
+    ) -> Self:
+        """Cast and lay out the weights for generation, in place and for good.
+
+        Args:
+            dtype: What weights become; ``None`` for bf16 where the device multiplies it faster.
+            quantize: ``int8`` rounds the weights of linear layers to one byte.
+
+        Returns:
+            This model, which cannot be trained any more.
+
+        Raises:
+            ValueError: If the network is spread over ranks, or ``quantize`` is unknown.
+        """
+        chosen = fast_dtype(self.device) if dtype is None else dtype
+        optimize_for_inference(self.built_network, dtype=chosen, quantize=quantize)
+        self.eval()
+        return self
 
 
 def _where(batch: TokenBatch) -> dict[str, Tensor | None]:

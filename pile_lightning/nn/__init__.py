@@ -7,7 +7,8 @@ from pile_lightning.nn.cache import KVCache, LayerCache
 from pile_lightning.nn.decoder import Decoder, DecoderConfig
 from pile_lightning.nn.feed_forward import ACTIVATIONS, FeedForward, FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
-from pile_lightning.nn.generation import generate, sample
+from pile_lightning.nn.generation import Completion, complete, generate
+from pile_lightning.nn.inference import Quantization, fast_dtype, optimize_for_inference
 from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
 from pile_lightning.nn.loss import cross_entropy_sum, linear_cross_entropy
 from pile_lightning.nn.network import Cached, ChunkedHead, Counted, NetworkConfig
@@ -22,6 +23,7 @@ from pile_lightning.nn.positions import (
     SinusoidalConfig,
 )
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
+from pile_lightning.nn.sampling import sample
 from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Block",
     "Cached",
     "ChunkedHead",
+    "Completion",
     "Counted",
     "CrossAttention",
     "Decoder",
@@ -53,6 +56,7 @@ __all__ = [
     "PositionsConfig",
     "PostNormDecoderLayer",
     "PostNormEncoderLayer",
+    "Quantization",
     "RMSNorm",
     "RMSNormConfig",
     "RopeConfig",
@@ -60,11 +64,14 @@ __all__ = [
     "Tables",
     "TablesConfig",
     "attention_flops",
+    "complete",
     "cross_entropy_sum",
+    "fast_dtype",
     "generate",
     "initialize",
     "linear_cross_entropy",
     "linear_flops",
     "masks",
+    "optimize_for_inference",
     "sample",
 ]

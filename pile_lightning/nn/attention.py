@@ -1,22 +1,20 @@
 """Scaled dot-product attention with grouped-query heads, for self- and cross-attention.
 
-The softmax itself is ``F.scaled_dot_product_attention``, or ``causal_blocks`` where that is the
-faster of the two. ``flex_attention`` is left out: it has no backward on CPU.
+The softmax itself is in ``attend``. ``flex_attention`` is left out: it has no backward on CPU.
 """
 
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pile_lightning.nn.attend import attend, attend_cached, merge_heads, split_heads
 from pile_lightning.nn.cache import LayerCache
-from pile_lightning.nn.causal_blocks import causal_blocks, suits_causal_blocks
 from pile_lightning.nn.initialization import Linear
-from pile_lightning.nn.masks import CAUSAL, Mask
+from pile_lightning.nn.masks import Mask
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.positions import Rotation, rotate
 
-__all__ = ["Attention", "AttentionConfig", "CrossAttention", "attend"]
+__all__ = ["Attention", "AttentionConfig", "CrossAttention"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +95,7 @@ class Attention(nn.Module):
 
     Example:
         >>> import torch
+        >>> from pile_lightning.nn.masks import CAUSAL
         >>> attention = AttentionConfig(num_heads=2).build(8)
         >>> attention(torch.ones(1, 3, 8), mask=CAUSAL).shape
         torch.Size([1, 3, 8])
@@ -151,9 +150,8 @@ class Attention(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
         if values is not None:
             v = v + split_heads(values.to(v.dtype), self.head_dim)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        out: Tensor = self.out(merge_heads(attend(q, k, v, mask)))
+        mixed = attend(q, k, v, mask) if cache is None else attend_cached(q, k, v, mask, cache)
+        out: Tensor = self.out(merge_heads(mixed))
         return out
 
 
@@ -181,36 +179,3 @@ class CrossAttention(nn.Module):
         k, v = (split_heads(part(memory), self.head_dim) for part in (self.k, self.v))
         out: Tensor = self.out(merge_heads(attend(q, k, v, mask)))
         return out
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
-    """Compute ``softmax(q k^T / sqrt(head_dim) + mask) v``; a row that may see nothing gives zeros.
-
-    Args:
-        q: Queries (batch, heads, query, head_dim).
-        k: Keys (batch, kv_heads, key, head_dim); each serves heads / kv_heads neighbouring queries.
-        v: Values, shaped like the keys.
-        mask: True where a query may attend to a key, ``CAUSAL``, or ``None`` for everything.
-    """
-    grouped = k.shape[1] != q.shape[1]
-    if mask is None or mask is CAUSAL:
-        causal = mask is CAUSAL
-        if causal and suits_causal_blocks(q):
-            return causal_blocks(q, k, v)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
-    if grouped:
-        # on CUDA the kernels that take a mask know no groups: enable_gqa would mean plain math
-        groups = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-def split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """Reshape (batch, seq, heads * head_dim) to (batch, heads, seq, head_dim)."""
-    batch, seq, width = x.shape
-    return x.view(batch, seq, width // head_dim, head_dim).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """Reshape (batch, heads, seq, head_dim) to (batch, seq, heads * head_dim)."""
-    return x.transpose(1, 2).flatten(2)

@@ -8,6 +8,7 @@ GPT-2 and their kin are other values of the same fields.
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -135,7 +136,10 @@ class Decoder(nn.Module):
                 num_layers=config.num_layers,
             )
         tied = config.tie_embeddings
-        self.head = None if tied else Linear(width, vocab_size, role="head", bias=False)
+        self.head: nn.Module | None = None
+        if not tied:
+            self.head = Linear(width, vocab_size, role="head", bias=False)
+        self.laid_out_head: nn.Module | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -162,7 +166,7 @@ class Decoder(nn.Module):
             mask=mask,
             cache=cache,
         )
-        return project(x, self.head_weight)
+        return self._logits(x)
 
     def hidden(
         self,
@@ -194,11 +198,16 @@ class Decoder(nn.Module):
                 "document_ids would be ignored beside a mask or a cache; put "
                 "masks.document(document_ids) into the mask, or read one document a row"
             )
-        start, seq = 0 if cache is None else cache.length, input_ids.shape[1]
-        check_length(start + seq, self.max_seq_len)
+        seq, device = input_ids.shape[1], input_ids.device
+        check_length(seq + (0 if cache is None else cache.length), self.max_seq_len)
         if position_ids is None:
-            position_ids = torch.arange(start, start + seq, device=input_ids.device)[None]
-        allowed = _causal(input_ids, start, document_ids) if mask is None else mask
+            if cache is None:
+                position_ids = torch.arange(seq, device=device)[None]
+            else:
+                position_ids = cache.positions(seq, device)
+        allowed: Mask = mask
+        if mask is None:
+            allowed = _causal(input_ids, document_ids) if cache is None else cache.mask(seq, device)
         earlier = None if cache is None else cache.recent_ids
         x, rows = self._embed(input_ids, position_ids, earlier)
         rotation = self.positions.rotation(position_ids)
@@ -210,15 +219,16 @@ class Decoder(nn.Module):
                     x = self.tables.add(x, rows, index)
                     values = self.tables.value(input_ids, index)
                 x = block(x, mask=allowed, rotation=rotation, values=values, cache=layer)
-        if cache is not None and self.tables is not None:
-            cache.remember(input_ids, self.tables.reach)
+        if cache is not None:
+            cache.advance(input_ids, 0 if self.tables is None else self.tables.reach)
         out: Tensor = self.norm(x)
         return out
 
     @property
     def head_weight(self) -> Tensor:
         """The head's matrix (vocab, d_model): the embedding's where they are tied."""
-        return self.embedding.weight if self.head is None else self.head.weight
+        owner = self.embedding if self.head is None else self.head
+        return cast(Tensor, owner.weight)
 
     def make_cache(self, batch_size: int, *, max_len: int | None = None) -> KVCache:
         """Make an empty cache for ``max_len`` positions; ``None`` means ``max_seq_len``."""
@@ -227,7 +237,17 @@ class Decoder(nn.Module):
 
     def next_logits(self, input_ids: Tensor, *, cache: KVCache) -> Tensor:
         """Add ``input_ids`` (batch, seq) to ``cache``; compute the last position's logits only."""
-        return project(self.hidden(input_ids, cache=cache)[:, -1], self.head_weight)
+        return self._logits(self.hidden(input_ids, cache=cache)[:, -1])
+
+    def use_head(self, head: nn.Module) -> None:
+        """Compute logits by ``head`` from now on, which has the same matrix laid out otherwise."""
+        self.laid_out_head = head
+        if self.head is not None:
+            self.head = head
+
+    def _logits(self, x: Tensor) -> Tensor:
+        head = self.laid_out_head
+        return project(x, self.head_weight) if head is None else cast(Tensor, head(x))
 
     @property
     def num_parameters(self) -> int:
@@ -275,11 +295,9 @@ def _eager() -> AbstractContextManager[None]:
     return stance
 
 
-def _causal(input_ids: Tensor, start: int, document_ids: Tensor | None) -> Mask:
-    """Choose the cheapest form of "causal within a document" for ``input_ids`` after ``start``."""
-    seq, device = input_ids.shape[1], input_ids.device
-    if document_ids is not None:
-        return masks.causal(seq, device=device) & masks.document(document_ids)
-    if start == 0:
+def _causal(input_ids: Tensor, document_ids: Tensor | None) -> Mask:
+    """Choose the cheapest form of "causal within a document" for whole rows."""
+    if document_ids is None:
         return masks.CAUSAL
-    return None if seq == 1 else masks.causal(seq, start + seq, device=device)
+    causal = masks.causal(input_ids.shape[1], device=input_ids.device)
+    return causal & masks.document(document_ids)

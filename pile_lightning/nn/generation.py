@@ -1,62 +1,31 @@
 """Generation: one token after another, from any network that gives logits."""
 
-import sys
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pile_lightning.nn.cache import KVCache
 from pile_lightning.nn.checks import check_length
-from pile_lightning.nn.network import Cached
+from pile_lightning.nn.rows import Rows
+from pile_lightning.nn.sampling import check_sampling, draw, noise
 
-__all__ = ["generate", "sample"]
+__all__ = ["Completion", "complete", "generate"]
 
 
-def sample(
-    logits: Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Draw one id (batch,) from each row of ``logits`` (batch, vocab).
+class Completion(NamedTuple):
+    """What followed a prompt."""
 
-    Args:
-        logits: Unnormalised log-probabilities.
-        temperature: Divides the logits: below 1 sharpens, 0 takes the likeliest.
-        top_k: Draw from the k likeliest only.
-        top_p: Draw from the likeliest that together reach this probability (Holtzman et al., 2020),
-            after ``top_k``; there is always at least one.
-        generator: Where the randomness comes from, on the device of ``logits``.
-
-    Raises:
-        ValueError: If a setting is out of range.
-
-    Example:
-        >>> sample(torch.tensor([[0.0, 3.0, 1.0]]), temperature=0)
-        tensor([1])
-    """
-    _check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    if temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.float() / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        smallest = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest, -torch.inf)
-    if top_p is not None and top_p < 1:
-        ordered, order = logits.softmax(-1).sort(descending=True)
-        before = ordered.cumsum(-1) - ordered
-        removed = (before >= top_p).scatter(1, order, before >= top_p)
-        logits = logits.masked_fill(removed, -torch.inf)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
+    prompt: int
+    """Which one, from 0."""
+    ids: list[int]
+    """The tokens, with the one that ended it."""
 
 
 def generate(
     network: nn.Module,
-    input_ids: Tensor,
+    prompts: Tensor | Sequence[Tensor],
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -66,7 +35,7 @@ def generate(
     stop_ids: Collection[int] = (),
     max_seq_len: int | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the tokens that follow ``input_ids``, one (batch,) at a time.
+    """Yield the tokens that follow the prompts, one of each (batch,) at a time.
 
     A network that is ``Cached`` reads each token once; another reads its window again for each.
     Where the context is full, the most recent half of it is kept, read anew from position 0, and
@@ -75,136 +44,188 @@ def generate(
 
     Args:
         network: Gives logits (batch, seq, vocab) for ids (batch, seq).
-        input_ids: The prompt, at least one token a row; all rows have the same length.
+        prompts: Ids (batch, seq), or a (seq,) for each row, of any lengths: at least one token a
+            row. What a row is followed by does not depend on the others.
         max_new_tokens: Stop after this many.
         temperature: See ``sample``.
         top_k: See ``sample``.
         top_p: See ``sample``.
         generator: See ``sample``.
-        stop_ids: A row that draws one of these repeats it from then on; when every row has, the
-            iterator ends, the stop tokens being the last that it yielded.
+        stop_ids: A row that draws one of these repeats it from then on, at no cost; when every row
+            has, the iterator ends, the stop tokens being the last that it yielded.
         max_seq_len: Size of the context, at most the network's own; ``None`` takes that, and none
             at all where the network has none.
 
     Raises:
-        ValueError: Here, not at the first token, if the prompt is empty or longer than the context,
+        ValueError: Here, not at the first token, if a prompt is empty or longer than the context,
             or a setting is out of range.
 
     Example:
         >>> from pile_lightning.nn import DecoderConfig
         >>> network = DecoderConfig(d_model=32).build(vocab_size=100, max_seq_len=16)
-        >>> prompt = torch.tensor([[1, 2, 3]])
-        >>> len(list(generate(network, prompt, max_new_tokens=5, top_k=10)))
+        >>> prompts = [torch.tensor([1, 2, 3]), torch.tensor([4])]
+        >>> len(list(generate(network, prompts, max_new_tokens=5, top_k=10)))
         5
     """
-    _check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    own = getattr(network, "max_seq_len", None)
-    limit = own if max_seq_len is None else max_seq_len
-    if limit is not None:
-        check_length(limit, own)
-    _check_prompt(input_ids, max_new_tokens=max_new_tokens, limit=limit)
+    check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    limit = _context(network, max_seq_len)
+    texts = _texts(prompts)
+    _check(texts, max_new_tokens=max_new_tokens, limit=limit)
+    device = prompts.device if isinstance(prompts, Tensor) else prompts[0].device
 
     def tokens() -> Iterator[Tensor]:
-        reader = _Reader(network, input_ids, max_new_tokens=max_new_tokens, limit=limit)
-        stops = torch.tensor(sorted(stop_ids), dtype=input_ids.dtype, device=input_ids.device)
-        stopped = torch.zeros_like(input_ids[:, -1], dtype=torch.bool)
-        for _ in range(max_new_tokens):
-            logits = reader.next_logits()
-            drawn = sample(
-                logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
-            )
-            ids = torch.where(stopped, reader.window[:, -1], drawn)
-            yield ids
-            stopped |= torch.isin(ids, stops)
-            if len(stops) and stopped.all():
+        room = max(map(len, texts)) + max(0, max_new_tokens - 1)  # the last is never read
+        rows = Rows(network, capacity=len(texts), room=room, limit=limit, device=device)
+        prompt_of = list(range(len(texts)))
+        latest = [0] * len(texts)
+        logits = rows.add(texts) if max_new_tokens else None
+        for number in range(max_new_tokens):
+            # a number for every prompt, also one that has ended: the others draw what they would
+            uniform = noise([generator], len(texts), device=device)[prompt_of]
+            assert logits is not None
+            ids = draw(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p).tolist()
+            for row, new in enumerate(ids):
+                latest[prompt_of[row]] = new
+            yield torch.tensor(latest, device=device)
+            for row in reversed(range(len(ids))):
+                if ids[row] in stop_ids:
+                    _drop(row, prompt_of, ids)
+                    rows.drop(row)
+            if not ids:
                 return
-            reader.append(ids)
+            logits = rows.step(ids) if number + 1 < max_new_tokens else None
 
     return tokens()
 
 
-class _Reader:
-    """The window of text that the network sees, and how much of it the cache has."""
+def complete(
+    network: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 8,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    ended: Callable[[int, int], bool] | None = None,
+    max_seq_len: int | None = None,
+    device: torch.device | None = None,
+) -> Iterator[Completion]:
+    """Yield what follows each of many prompts, as soon as it is whole.
 
-    def __init__(
-        self, network: nn.Module, input_ids: Tensor, *, max_new_tokens: int, limit: int | None
-    ) -> None:
-        self.network = network
-        self.limit = limit
-        self.window = input_ids
-        self.unread = input_ids
-        batch, seq = input_ids.shape
-        self.cached: tuple[Cached, KVCache] | None = None
-        if isinstance(network, Cached):
-            # the last token drawn is never read
-            room = seq + max(0, max_new_tokens - 1)
-            room = room if limit is None else min(room, limit)
-            self.cached = network, network.make_cache(batch, max_len=room)
+    So many of them are read side by side, and when one has ended, the next takes its place. What
+    follows a prompt depends on it, the seed and its number, not on the others.
 
-    @torch.no_grad()
-    def next_logits(self) -> Tensor:
-        """Compute the logits (batch, vocab) after the window."""
-        with _evaluating(self.network), _eager():
-            if self.cached is None:
-                logits: Tensor = self.network(self.window)
-                return logits[:, -1]
-            network, cache = self.cached
-            return network.next_logits(self.unread, cache=cache)
+    Args:
+        network: Gives logits (batch, seq, vocab) for ids (batch, seq).
+        prompts: The ids of each, of any length from one token on.
+        max_new_tokens: Tokens to add to each at most.
+        batch_size: Prompts that are read side by side.
+        temperature: See ``sample``.
+        top_k: See ``sample``.
+        top_p: See ``sample``.
+        seed: Of the draws.
+        ended: Is told a prompt's index and each new id, and says whether that was the last.
+        max_seq_len: Size of the context, at most the network's own, which ``None`` takes.
+        device: Where the ids go.
 
-    def append(self, ids: Tensor) -> None:
-        """Put ``ids`` (batch,) at the end of the window, and halve it if it is too long."""
-        self.unread = ids[:, None]
-        self.window = torch.cat((self.window, self.unread), dim=1)
-        if self.limit is not None and self.window.shape[1] > self.limit:
-            self.window = self.unread = self.window[:, -max(1, self.limit // 2) :]
-            if self.cached is not None:
-                self.cached[1].reset()
+    Raises:
+        ValueError: Here, not at the first token, if a prompt is empty or longer than the context,
+            or a setting is out of range.
+
+    Example:
+        >>> from pile_lightning.nn import DecoderConfig
+        >>> network = DecoderConfig(d_model=32).build(vocab_size=100, max_seq_len=16)
+        >>> found = complete(network, [[1, 2], [3], [4, 5, 6]], max_new_tokens=4, batch_size=2)
+        >>> sorted(len(each.ids) for each in found)
+        [4, 4, 4]
+    """
+    check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} reads nothing; choose at least 1")
+    limit = _context(network, max_seq_len)
+    _check(prompts, max_new_tokens=max_new_tokens, limit=limit)
+    place = torch.device("cpu") if device is None else device
+
+    def completions() -> Iterator[Completion]:
+        room = max(map(len, prompts)) + max(0, max_new_tokens - 1)
+        capacity = min(batch_size, len(prompts))
+        rows = Rows(network, capacity=capacity, room=room, limit=limit, device=place)
+        waiting = deque(enumerate(prompts))
+        reading: list[Completion] = []  # in the order of the rows
+        generators: list[torch.Generator] = []
+        logits = None
+        while waiting or reading:
+            fresh = [waiting.popleft() for _ in range(min(capacity - len(reading), len(waiting)))]
+            if fresh:
+                after = rows.add([text for _, text in fresh])
+                logits = after if logits is None else torch.cat((logits, after))
+                reading += [Completion(index, []) for index, _ in fresh]
+                generators += [torch.Generator(place).manual_seed(seed + i) for i, _ in fresh]
+            assert logits is not None
+            uniform = noise(generators, len(reading), device=place)
+            ids = draw(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p).tolist()
+            for row in reversed(range(len(ids))):
+                index, so_far = reading[row]
+                so_far.append(ids[row])
+                last = ended is not None and ended(index, ids[row])
+                if last or len(so_far) == max_new_tokens:
+                    yield reading[row]
+                    _drop(row, reading, generators, ids)
+                    rows.drop(row)
+            logits = rows.step(ids) if ids else None
+
+    return completions() if prompts and max_new_tokens else iter(_nothing(len(prompts)))
 
 
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put ``network`` in eval mode, and exactly those modules back that were not in it."""
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _nothing(count: int) -> list[Completion]:
+    return [Completion(index, []) for index in range(count)]
 
 
-def _eager() -> AbstractContextManager[None]:
-    """Let no compiled part run: a window that grows would be compiled anew at every length."""
-    # importing torch._dynamo takes a second, and where it was never imported nothing is compiled
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    eager: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return eager
+def _drop(row: int, *lists: list[Any]) -> None:
+    """Take ``row`` out of each list; the last one takes its place, as in ``Rows``."""
+    for each in lists:
+        each[row] = each[-1]
+        each.pop()
 
 
-def _check_sampling(*, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if not temperature >= 0:
+def _context(network: nn.Module, max_seq_len: int | None) -> int | None:
+    """Return the size of the context, at most the network's own."""
+    own: int | None = getattr(network, "max_seq_len", None)
+    limit = own if max_seq_len is None else max_seq_len
+    if limit is not None:
+        check_length(limit, own)
+    return limit
+
+
+def _texts(prompts: Tensor | Sequence[Tensor]) -> list[list[int]]:
+    """Return the ids of each prompt."""
+    if isinstance(prompts, Tensor):
+        shaped = prompts.ndim == 2 and prompts.shape[0] > 0
+    else:
+        shaped = len(prompts) > 0 and all(prompt.ndim == 1 for prompt in prompts)
+    if not shaped:
+        shapes = [tuple(p.shape) for p in ([prompts] if isinstance(prompts, Tensor) else prompts)]
         raise ValueError(
-            f"temperature={temperature} is negative; choose 0 for the likeliest token, 1 for the "
-            f"network's own distribution"
+            f"prompts of shape {', '.join(map(str, shapes)) or '()'} are none; give (batch, seq), "
+            f"or a list with a (seq,) for each row"
         )
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k} leaves no token; choose at least 1, or None for all")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p} is no probability; choose above 0 and up to 1, or None")
+    return [prompt.tolist() for prompt in prompts]
 
 
-def _check_prompt(input_ids: Tensor, *, max_new_tokens: int, limit: int | None) -> None:
-    if input_ids.ndim != 2 or input_ids.shape[1] < 1:
-        raise ValueError(
-            f"input_ids of shape {tuple(input_ids.shape)} are no prompt; give (batch, seq) with at "
-            f"least one token a row, e.g. the one that starts a document"
-        )
+def _check(prompts: Sequence[Sequence[int]], *, max_new_tokens: int, limit: int | None) -> None:
+    """Raise a ValueError where there is nothing to go on from, or too much."""
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens={max_new_tokens} is negative; choose 0 or more")
-    if limit is not None and input_ids.shape[1] > limit:
-        raise ValueError(
-            f"the prompt has {input_ids.shape[1]} tokens and the context holds "
-            f"max_seq_len={limit}; shorten the prompt, e.g. to its last {limit} tokens"
-        )
+    for index, prompt in enumerate(prompts):
+        which = f"prompt {index}" if len(set(map(len, prompts))) > 1 else "the prompt"
+        if len(prompt) < 1:
+            raise ValueError(
+                f"{which} has no tokens; give at least one, e.g. the one that starts a document"
+            )
+        if limit is not None and len(prompt) > limit:
+            raise ValueError(
+                f"{which} has {len(prompt)} tokens and the context holds max_seq_len={limit}; "
+                f"shorten it, e.g. to its last {limit} tokens"
+            )

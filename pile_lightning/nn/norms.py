@@ -115,9 +115,18 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension of ``x``."""
         wide = x.float()
-        out = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        if torch.is_grad_enabled():
+            out = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+            if self.weight is not None:
+                out = out * self.weight.float()
+            return out.to(x.dtype)
+        # in place, as nothing is kept for a backward: of a large batch, what takes the time is new
+        # memory
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+        out = wide * scale if wide is x else wide.mul_(scale)
         if self.weight is not None:
-            out = out * self.weight.float()
+            out.mul_(self.weight.float())
         return out.to(x.dtype)
 
 

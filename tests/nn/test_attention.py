@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pile_lightning.nn import AttentionConfig, KVCache, masks
-from pile_lightning.nn.attention import attend
+from pile_lightning.nn.attend import attend
 
 
 def by_hand(q, k, v, allowed):

@@ -173,9 +173,7 @@ def test_settings_are_checked_when_asked_not_at_the_first_token(perturb, setting
 
 
 def test_a_prompt_must_have_tokens_and_fit(perturb):
-    with pytest.raises(
-        ValueError, match=r"input_ids of shape \(2, 0\) are no prompt.*at least one"
-    ):
+    with pytest.raises(ValueError, match="the prompt has no tokens; give at least one"):
         generate(build(perturb), prompt(seq=0), max_new_tokens=3)
     with pytest.raises(
         ValueError, match="prompt has 17 tokens and the context holds max_seq_len=16"

@@ -170,7 +170,7 @@ def test_a_mask_multiplied_in_after_the_softmax_leaks_and_ours_does_not():
         scores = (q @ keys.transpose(-1, -2) / math.sqrt(8)).masked_fill(~allowed, -torch.inf)
         return scores.softmax(-1) @ v
 
-    from pile_lightning.nn.attention import attend
+    from pile_lightning.nn.attend import attend
 
     assert not torch.isclose(multiplied(k), multiplied(later))[..., :4, :].all(-1).any()
     for mask in (masks.CAUSAL, allowed):
