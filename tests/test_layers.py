@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "data": COMMON,
     "parallel": COMMON | {"nn"},
     "modules": COMMON | {"nn", "optim", "metrics", "parallel"},
-    "callbacks": COMMON,
+    "callbacks": COMMON | {"optim"},
     "cli": COMMON | {"nn", "optim", "metrics", "data", "parallel", "modules", "callbacks"},
 }
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]

@@ -1,5 +1,6 @@
 """What happens beside training: speed, samples, pictures, checkpoints and the closing table."""
 
+from pile_lightning.callbacks.averaging import AverageWeights
 from pile_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from pile_lightning.callbacks.curves import Curves, draw_curves
 from pile_lightning.callbacks.domains import DeliveredTokens
@@ -15,6 +16,7 @@ from pile_lightning.callbacks.tokenizer import SaveTokenizer
 
 __all__ = [
     "DENSE_PEAK_FLOPS",
+    "AverageWeights",
     "BestCheckpoint",
     "CheckpointSummary",
     "Curves",

@@ -1,6 +1,14 @@
 """Optimizers and schedules: AdamW, Muon, and learning rates as functions of the step."""
 
 from pile_lightning.optim.adamw import AdamW, AdamWConfig
+from pile_lightning.optim.averaging import (
+    AVERAGE,
+    averages,
+    ema_decay,
+    exchange,
+    forget,
+    update_average,
+)
 from pile_lightning.optim.base import OptimizerConfig, ScheduleConfig
 from pile_lightning.optim.groups import ParameterRoles, parameter_roles
 from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise
@@ -15,6 +23,7 @@ from pile_lightning.optim.schedules import (
 from pile_lightning.optim.sharded import local
 
 __all__ = [
+    "AVERAGE",
     "AdamW",
     "AdamWConfig",
     "CosineConfig",
@@ -25,10 +34,15 @@ __all__ = [
     "ParameterRoles",
     "ScheduleConfig",
     "WarmupStableDecayConfig",
+    "averages",
     "cosine",
+    "ema_decay",
+    "exchange",
+    "forget",
     "linear",
     "local",
     "orthogonalise",
     "parameter_roles",
+    "update_average",
     "warmup_stable_decay",
 ]
