@@ -22,6 +22,7 @@ from pile_lightning.nn.positions import (
     SinusoidalConfig,
 )
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
+from pile_lightning.nn.sizes import SizedDecoderConfig
 from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "RMSNormConfig",
     "RopeConfig",
     "SinusoidalConfig",
+    "SizedDecoderConfig",
     "Tables",
     "TablesConfig",
     "attention_flops",

@@ -21,6 +21,7 @@ from pile_lightning.optim.schedules import (
     warmup_stable_decay,
 )
 from pile_lightning.optim.sharded import local
+from pile_lightning.optim.width import rate_factor, width_of
 
 __all__ = [
     "AVERAGE",
@@ -43,6 +44,8 @@ __all__ = [
     "local",
     "orthogonalise",
     "parameter_roles",
+    "rate_factor",
     "update_average",
     "warmup_stable_decay",
+    "width_of",
 ]
