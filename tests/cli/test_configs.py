@@ -2,15 +2,18 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import yaml
 import zstandard
 
+from pile_lightning.nn import SizedDecoderConfig
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 STRATEGIES = sorted((REPOSITORY / "configs/cluster").glob("*.yaml"))
+SIZES = sorted((REPOSITORY / "configs/sizes").glob("*.yaml"))
 PILE = yaml.safe_load((REPOSITORY / "configs/the_pile.yaml").read_text())["data"]["init_args"]
 
 # what makes any of them small
@@ -101,6 +104,41 @@ def test_a_runs_folder_is_its_own_and_named_by_its_config():
     for config in CONFIGS:
         trainer = yaml.safe_load(config.read_text())["trainer"]
         assert trainer["default_root_dir"] == f"runs/{config.stem}"
+
+
+def test_a_size_goes_on_top_of_a_config_and_takes_two_steps(text_of, tmp_path, command_line):
+    done = command_line(
+        "fit",
+        f"--config={REPOSITORY / 'configs/folder.yaml'}",
+        f"--config={REPOSITORY / 'configs/sizes/d4.yaml'}",
+        *(argument for argument in SMALL if "--model.network" not in argument),
+        "--model.network.size=d1",
+        *text_of["folder"],
+        cwd=tmp_path,
+    )
+    assert "for 2 steps" in done.stdout
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]["init_args"]
+    assert config["network"]["init_args"]["size"] == "d1"
+    assert "d_model" not in config["network"]["init_args"]
+    assert config["optimizer"]["init_args"]["base_width"] == 256
+    said = command_line("pile", "generate", "run", "--max_new_tokens=3", cwd=tmp_path).stdout
+    assert said
+
+
+@pytest.mark.parametrize("config", SIZES, ids=lambda path: path.stem)
+def test_a_size_has_the_tokens_and_the_batch_of_its_compute(config):
+    content = yaml.safe_load(config.read_text())
+    network = content["model"]["init_args"]["network"]["init_args"]
+    assert network == {"size": config.stem}
+    sized = SizedDecoderConfig(**network)
+    parameters = 12 * sized.num_layers * sized.d_model**2
+    data = content["data"]["init_args"]
+    step = data["batch_size"] * data["seq_len"]
+    # 20 tokens a parameter: Hoffmann et al., arXiv 2203.15556
+    tokens = 20 * parameters
+    assert content["trainer"]["max_steps"] * step == pytest.approx(tokens, rel=0.03)
+    # the batch that fits so much compute: DeepSeek LLM, arXiv 2401.02954, section 3.1
+    assert round(math.log2(0.2920 * (6 * parameters * tokens) ** 0.3271)) == math.log2(step)
 
 
 @pytest.mark.parametrize("config", STRATEGIES, ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ from torch import nn
 from pile_lightning.nn import AttentionConfig, DecoderConfig, InitConfig, cross_entropy_sum
 from pile_lightning.optim import AdamWConfig, MuonConfig, muon, rate_factor, width_of
 
-BASE, SEQ, STEPS = 64, 64, 8
+BASE, SEQ, STEPS = 64, 64, 6
 TEXT = torch.tensor(list(Path(torch.__file__).parent.joinpath("functional.py").read_bytes()))
 OPTIMIZERS = {"muon": MuonConfig(base_width=BASE), "adamw": AdamWConfig(lr=4e-3, base_width=BASE)}
 UNSCALED = {"muon": MuonConfig(), "adamw": AdamWConfig(lr=4e-3)}
@@ -30,15 +30,15 @@ def rms(tensor):
     return tensor.detach().square().mean().sqrt().item()
 
 
-def coordinates(width, optimizer, *, init, tied):
+def coordinates(width, optimizer, *, tied, num_layers):
     """Train, and return what each layer writes to the stream, and how far the logits moved."""
     torch.manual_seed(0)
     network = DecoderConfig(
         d_model=width,
-        num_layers=2,
+        num_layers=num_layers,
         attention=AttentionConfig(num_heads=width // 32),
         tie_embeddings=tied,
-        init=init,
+        init=InitConfig.any_width(),
     ).build(vocab_size=256, max_seq_len=SEQ)
     steps = optimizer.build(network)
     probe, _ = rows(torch.Generator().manual_seed(1))
@@ -61,32 +61,39 @@ def coordinates(width, optimizer, *, init, tied):
     return found
 
 
-def growth(optimizer, *, init, tied, widths=(64, 512)):
+def growth(optimizer, *, tied, widths=(64, 512), num_layers=1):
     """Return the largest ratio between widths of anything that is looked at."""
-    found = [coordinates(width, optimizer, init=init, tied=tied) for width in widths]
+    found = [coordinates(width, optimizer, tied=tied, num_layers=num_layers) for width in widths]
     ratios = {name: max(f[name] for f in found) / min(f[name] for f in found) for name in found[0]}
-    print(ratios)
     return max(ratios.values())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_activations_and_logits_keep_their_scale_as_the_width_grows(name):
-    assert growth(OPTIMIZERS[name], init=InitConfig.any_width(), tied=True) < 1.5
+    assert growth(OPTIMIZERS[name], tied=True) < 1.5
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_without_the_scaling_they_do_not(name):
-    assert growth(UNSCALED[name], init=InitConfig.any_width(), tied=True) > 2
+    assert growth(UNSCALED[name], tied=True) > 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_they_keep_it_at_every_width(name, tied):
-    widths = (64, 128, 256, 512, 1024)
-    # an untied head leaves the embedding alone, whose writes to the stream then fall a little
-    bound = 1.7 if tied else 4
-    assert growth(OPTIMIZERS[name], init=InitConfig.any_width(), tied=tied, widths=widths) < bound
+def test_they_keep_it_at_every_width(name):
+    widths = (64, 128, 256, 512)
+    assert growth(OPTIMIZERS[name], tied=True, widths=widths, num_layers=3) < 1.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_with_an_untied_head_nothing_grows(name):
+    # what AdamW makes the layers write falls: the part that differs by token adds up by the root of
+    # the width alone, and is larger than the part that all share
+    narrow, wide = (
+        coordinates(width, OPTIMIZERS[name], tied=False, num_layers=3) for width in (64, 512)
+    )
+    assert max(wide[key] / narrow[key] for key in narrow) < 1.7
 
 
 class Net(nn.Module):
