@@ -4,7 +4,7 @@
 """
 
 import math
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -18,7 +18,10 @@ from pile_lightning.optim import AVERAGE, averages, ema_decay, exchange, forget,
 __all__ = ["AverageWeights"]
 
 
-class _ScoresTokens(Protocol):
+@runtime_checkable
+class ScoresTokens(Protocol):
+    """A module that can score each label of a batch."""
+
     def token_nll(self, batch: TokenBatch) -> Tensor:
         """Return the nats of each label (batch, seq), 0 where ignored."""
 
@@ -113,6 +116,8 @@ class AverageWeights(Callback):
         """Let the averaged weights be scored."""
         if self._scores(trainer):
             self._put(trainer, pl_module, averaged=True)
+        scorable = self.score_raw and isinstance(pl_module, ScoresTokens)
+        if self._scores(trainer) and scorable:
             # float32 sums lose digits after some ten million tokens; Apple's GPUs have no float64
             floats = torch.float32 if pl_module.device.type == "mps" else torch.float64
             self._sums = torch.zeros(3, dtype=floats, device=pl_module.device)
@@ -127,18 +132,18 @@ class AverageWeights(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Score the batch by the weights in training, too."""
-        if self._sums is None or not self.score_raw:
+        if self._sums is None:
             return
         self._put(trainer, pl_module, averaged=False)
         with trainer.precision_plugin.val_step_context():
-            nats = cast(_ScoresTokens, pl_module).token_nll(batch).sum(dtype=self._sums.dtype)
+            nats = cast(ScoresTokens, pl_module).token_nll(batch).sum(dtype=self._sums.dtype)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
         self._sums += torch.stack([nats, num_tokens, batch["num_bytes"].sum()])
         self._put(trainer, pl_module, averaged=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the weights in training score."""
-        if self._sums is None or not self.score_raw:
+        if self._sums is None:
             return
         nats, num_tokens, num_bytes = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
         scores = {"val_raw/loss": nats / max(1, num_tokens)}
@@ -148,9 +153,9 @@ class AverageWeights(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the weights in training."""
-        if self._sums is not None:
+        if self._scores(trainer):
             self._put(trainer, pl_module, averaged=False)
-            self._sums = None
+        self._sums = None
 
     def _scores(self, trainer: Trainer) -> bool:
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking

@@ -79,7 +79,7 @@ def sweep(data: TextData, optimizer: OptimizerConfig, init: InitConfig, args, ba
     return found
 
 
-def table(title: str, found: dict, args) -> list[str]:
+def table(title: str, found: dict, args) -> str:
     """Return a table of a sweep, the best of each width marked."""
     best = {w: min(args.powers, key=lambda k: found[w, k]) for w in args.widths}
     lines = [f"{title}: held-out bits per byte after {args.steps} steps", ""]
@@ -95,7 +95,7 @@ def table(title: str, found: dict, args) -> list[str]:
     lost = max(found[w, best[args.widths[0]]] - found[w, best[w]] for w in args.widths)
     narrow = args.widths[0]
     lines += ["", f"The best are {apart} steps apart; the rate of width {narrow} loses {lost:.3f}."]
-    return lines
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -114,16 +114,14 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     data = TextData("stdlib", tokenizer="bpe:1024", seq_len=SEQ, batch_size=BATCH, val_stride=SEQ)
     total = 2 * len(args.optimizers) * len(args.widths) * len(args.powers)
-    lines: list[str] = []
     with tqdm(total=total) as bar:
         for name in args.optimizers:
             optimizer = OPTIMIZERS[name]
             found = sweep(data, optimizer, InitConfig.any_width(), args, bar)
-            lines += ["", *table(f"{name}, base_width={BASE}", found, args)]
+            tqdm.write(table(f"{name}, base_width={BASE}", found, args))
             plain = replace(optimizer, base_width=None)
             found = sweep(data, plain, InitConfig(), args, bar)
-            lines += ["", *table(f"{name}, one rate at any width", found, args)]
-    print("\n".join(lines))
+            tqdm.write(table(f"{name}, one rate at any width", found, args))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,25 @@ SMALL = [
     "--data.val_fraction=0.2",
     "--data.batch_size=32",
     "--model.compile=false",
-    "--model.network.d_model=32",
-    "--model.network.num_layers=1",
     "--trainer.max_steps=2",
     "--trainer.val_check_interval=2",
     "--trainer.default_root_dir=run",
     "--samples.max_new_tokens=4",
 ]
+
+SMALL_NETWORK = {
+    "pile_lightning.nn.DecoderConfig": [
+        "--model.network.d_model=32",
+        "--model.network.num_layers=1",
+    ],
+    "pile_lightning.nn.SizedDecoderConfig": ["--model.network.size=d1"],
+}
+
+
+def small_network(config):
+    """Return what makes the network of a config small."""
+    model = yaml.safe_load(config.read_text())["model"]["init_args"]
+    return SMALL_NETWORK[model["network"]["class_path"]]
 
 
 def pieces_of(corpus):
@@ -82,7 +94,8 @@ def text_of(corpus, pile, tmp_path_factory):
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_takes_two_steps(config, text_of, tmp_path, command_line, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    done = command_line("fit", f"--config={config}", *SMALL, *text_of[config.stem], cwd=tmp_path)
+    arguments = [*SMALL, *small_network(config), *text_of[config.stem]]
+    done = command_line("fit", f"--config={config}", *arguments, cwd=tmp_path)
     assert "for 2 steps" in done.stdout
     assert "this model, step 2" in done.stdout
     if config.stem == "the_pile":
@@ -111,8 +124,8 @@ def test_a_size_goes_on_top_of_a_config_and_takes_two_steps(text_of, tmp_path, c
         "fit",
         f"--config={REPOSITORY / 'configs/folder.yaml'}",
         f"--config={REPOSITORY / 'configs/sizes/d4.yaml'}",
-        *(argument for argument in SMALL if "--model.network" not in argument),
-        "--model.network.size=d1",
+        *SMALL,
+        *small_network(REPOSITORY / "configs/sizes/d4.yaml"),
         *text_of["folder"],
         cwd=tmp_path,
     )
