@@ -30,9 +30,9 @@ class AverageWeights(Callback):
     """Keep an exponential moving average of the weights; off by default.
 
     Training does not see it. Everything else does: validation and samples use the averaged
-    weights, they are the ``state_dict`` of every checkpoint (the weights in training lie in its
-    optimizer's state, from where a run goes on), and the module holds them when training has ended.
-    Buffers are not averaged.
+    weights, they are the ``state_dict`` of every checkpoint that a run can go on from (which has
+    the weights in training in the optimizer's state), and the module holds them when training has
+    ended. Buffers are not averaged.
 
     Args:
         decay: What the average keeps of itself a step, in the long run: 0.999 spans about a

@@ -32,13 +32,13 @@ class Watch(Callback):
 
 @pytest.fixture
 def fit(make_trainer, make_model, make_data, tmp_path, validating):
-    """Train into a folder, with or without an average."""
+    """Train into a folder, with or without an average, which may be said by its decay."""
 
-    def run(folder, decay, *, ckpt_path=None, callbacks=(), **settings):
+    def run(folder, average, *, ckpt_path=None, **settings):
         watch = Watch()
         trainer = make_trainer(
             watch,
-            AverageWeights(decay),
+            average if isinstance(average, AverageWeights) else AverageWeights(average),
             LastCheckpoint(every_n_steps=3),
             BestCheckpoint(),
             default_root_dir=tmp_path / folder,
@@ -123,6 +123,18 @@ def test_an_average_may_begin_later(fit):
     watch, _, after = fit("plain", 0.6, ckpt_path=folder / "last.ckpt")
     state = load(after / "last.ckpt")["state_dict"]
     assert not same(state, watch.seen[-1])
+
+
+def test_a_step_of_several_micro_batches_counts_once(fit):
+    watch, model, _ = fit("averaged", 0.6, accumulate_grad_batches=2, max_steps=4)
+    assert len(watch.seen) == 8
+    assert same(dict(model.named_parameters()), averaged(watch.seen[1::2], 0.6))
+
+
+def test_the_weights_in_training_need_not_be_scored(fit):
+    watch, _, _ = fit("averaged", AverageWeights(0.6, score_raw=False), max_steps=2)
+    assert "val/loss" in watch.scores[2]
+    assert not any(name.startswith("val_raw") for name in watch.scores[2])
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, 10.0])
