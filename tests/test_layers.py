@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "checkpoint": COMMON,
     "parallel": COMMON | {"nn", "checkpoint"},
     "modules": COMMON | {"nn", "optim", "metrics", "checkpoint", "parallel"},
-    "callbacks": COMMON,
+    "callbacks": COMMON | {"optim"},
     # weighs networks and optimizers of any module, which it is handed; tables of GPUs and of text
     "plan": COMMON | {"nn", "optim", "parallel", "callbacks"},
     "cli": COMMON

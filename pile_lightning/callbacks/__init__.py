@@ -1,5 +1,6 @@
 """What happens beside training: speed, samples, pictures, checkpoints and the closing table."""
 
+from pile_lightning.callbacks.averaging import AverageWeights
 from pile_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from pile_lightning.callbacks.continuation import Continuation, continue_text, continue_texts
 from pile_lightning.callbacks.curves import Curves, draw_curves
@@ -20,6 +21,7 @@ from pile_lightning.callbacks.watchdog import Watchdog
 
 __all__ = [
     "DENSE_PEAK_FLOPS",
+    "AverageWeights",
     "BestCheckpoint",
     "CheckpointSummary",
     "Continuation",

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from pile_lightning.cli.average import average, average_parser
 from pile_lightning.cli.checkpoints import list_checkpoints
 from pile_lightning.cli.consolidate import consolidate, consolidate_parser
 from pile_lightning.cli.errors import readable_errors
@@ -52,6 +53,11 @@ COMMANDS = {
         "list the checkpoints of a run",
         "List the checkpoints of a run, newest last, and check that they are whole.",
         list_checkpoints,
+    ),
+    "average": _Command(
+        "average the kept checkpoints of a run",
+        average_parser,
+        lambda parser, settings, arguments: average(**vars(settings)),
     ),
     "consolidate": _Command(
         "turn a sharded checkpoint into one file",

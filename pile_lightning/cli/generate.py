@@ -30,7 +30,8 @@ def load_run(run: Path, *, checkpoint: str | None = None) -> LightningModule:
 
     Args:
         run: The run's folder.
-        checkpoint: ``best``, ``last``, ``auto``, a file or a folder; the best there is by default.
+        checkpoint: ``best``, ``last``, ``auto``, ``average``, a file or a folder; the best there is
+            by default.
 
     Raises:
         FileNotFoundError: Where the folder is no run, or the checkpoint is missing.
@@ -105,7 +106,7 @@ def generate(
         top_p: Draw among the likeliest tokens that together have this probability; null for all.
         seed: Of the draws; the same seed gives the same text.
         stop: Strings that end the text.
-        checkpoint: best, last, auto, a file or a folder; the best there is by default.
+        checkpoint: best, last, auto, average, a file or a folder; the best there is by default.
         precision: What weights are cast to, once; auto is bf16 where the machine multiplies it
             faster than float32.
         quantize: int8 rounds the weights of linear layers to one byte: half the memory, and faster

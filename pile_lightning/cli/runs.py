@@ -15,8 +15,8 @@ def resolve_checkpoint(name: str | None, folder: Path, *, may_be_fresh: bool = F
     """Turn what a user calls a checkpoint into the path of one.
 
     Args:
-        name: ``auto``, ``last`` or ``best`` of ``folder``, a checkpoint, the folder of a run (its
-            last), a URL, or None for none.
+        name: ``auto``, ``last``, ``best`` or ``average`` of ``folder``, a checkpoint, the folder of
+            a run (its last), a URL, or None for none.
         folder: The run's folder.
         may_be_fresh: Whether ``auto`` is None where ``folder`` has no good checkpoint.
 
@@ -32,7 +32,7 @@ def resolve_checkpoint(name: str | None, folder: Path, *, may_be_fresh: bool = F
                 f"there is no good checkpoint in {folder}; train one with `python train.py fit`"
             )
         return None if newest is None else str(newest)
-    if name in ("last", "best"):
+    if name in ("last", "best", "average"):
         path = folder / "checkpoints" / f"{name}.ckpt"
     elif (Path(name) / "checkpoints").is_dir():
         path = Path(name) / "checkpoints" / "last.ckpt"
@@ -73,6 +73,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
     for path in checkpoints_of(folder):
         try:
             summary = read_summary(path)
+            if "mean_of" in summary:
+                continue  # weights alone, which no run goes on from
             known.append((summary["saved_at"], summary["step"] or 0, path))
         except (ValueError, OSError) as error:
             broken.append(str(error))

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.environments import (
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from pile_lightning.callbacks import (
+    AverageWeights,
     BestCheckpoint,
     CheckpointSummary,
     Curves,
@@ -73,8 +74,8 @@ class PileCLI(LightningCLI):
     """LightningCLI whose defaults leave a whole run behind, in ``trainer.default_root_dir``.
 
     ``trainer.precision`` left open is chosen by what the machine does well. ``ckpt_path`` takes
-    ``auto`` (the newest good one, if there is any), ``last``, ``best``, a checkpoint, or a run's
-    folder.
+    ``auto`` (the newest good one, if there is any), ``last``, ``best``, ``average``, a checkpoint,
+    or a run's folder.
 
     Args:
         args: Arguments; those of the command line by default.
@@ -113,6 +114,8 @@ class PileCLI(LightningCLI):
         parser.add_class_arguments(AtomicCheckpointIO, "checkpoints")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(WritePredictions, "predictions")
+        # after the samples, which are to be of the averaged weights
+        parser.add_lightning_class_args(AverageWeights, "average")
         parser.add_lightning_class_args(SkipNonFinite, "non_finite")
         parser.add_lightning_class_args(RewindSpikes, "spikes")
         parser.add_lightning_class_args(Watchdog, "watchdog")

@@ -24,6 +24,7 @@ from pile_lightning.nn.positions import (
 )
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
 from pile_lightning.nn.sampling import sample
+from pile_lightning.nn.sizes import SizedDecoderConfig
 from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "RMSNormConfig",
     "RopeConfig",
     "SinusoidalConfig",
+    "SizedDecoderConfig",
     "Tables",
     "TablesConfig",
     "attention_flops",

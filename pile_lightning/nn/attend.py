@@ -1,8 +1,9 @@
 """Attention itself: queries, keys and values in, what the queries gathered out.
 
-Training and reading a prompt run ``F.scaled_dot_product_attention``, or ``causal_blocks`` where that
-is the faster of the two. One query at a time is another matter: each key is read once and used once, and the kernels are made for many queries. On CPU in
-bf16 theirs took five times as long as two plain products over keys that are stored for them.
+Training and reading a prompt run ``F.scaled_dot_product_attention``, or ``causal_blocks`` where
+that is the faster of the two. One query at a time is another matter: each key is read once and used
+once, and the kernels are made for many queries. On CPU in bf16 theirs took five times as long as
+two plain products over keys that are stored for them.
 """
 
 import math

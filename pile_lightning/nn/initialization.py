@@ -36,13 +36,14 @@ class InitRule:
     """Shape of the distribution."""
     std: float = 1.0
     """Standard deviation, before scaling."""
-    scaled_by: Literal["none", "fan_in", "depth", "fan_in_and_depth"] = "none"
+    scaled_by: Literal["none", "fan_in", "depth", "fan_in_and_depth", "width"] = "none"
     """Divide ``std`` by sqrt(fan_in), the number of inputs; by sqrt(2 * num_layers), the number of
-    additions to the residual stream; by both; or by nothing."""
+    additions to the residual stream; by both; by fan_in itself; or by nothing."""
 
     def __post_init__(self) -> None:
         check_name(("uniform", "normal", "zeros"), distribution=self.distribution)
-        check_name(("none", "fan_in", "depth", "fan_in_and_depth"), scaled_by=self.scaled_by)
+        scales = ("none", "fan_in", "depth", "fan_in_and_depth", "width")
+        check_name(scales, scaled_by=self.scaled_by)
 
     def resolve(self, fan_in: int, *, num_layers: int) -> float:
         """Compute the standard deviation for a matrix with ``fan_in`` inputs."""
@@ -51,6 +52,8 @@ class InitRule:
             std /= math.sqrt(fan_in)
         if self.scaled_by in {"depth", "fan_in_and_depth"}:
             std /= math.sqrt(2 * num_layers)
+        if self.scaled_by == "width":
+            std /= fan_in
         return std
 
     def fill(self, weight: Tensor, *, num_layers: int) -> None:
@@ -105,6 +108,15 @@ class InitConfig:
     """Projections that write to the residual stream."""
     head: InitRule = _NARROW
     """An untied head."""
+
+    @classmethod
+    def any_width(cls) -> "InitConfig":
+        """Return the table for learning rates that hold for any width; at 256 it is the default.
+
+        A looked-up row is normalised, so that what it starts with matters to the head alone: to a
+        tied one, whose logit of the token itself would grow with the root of the width.
+        """
+        return cls(embedding=InitRule(distribution="uniform", std=8.0, scaled_by="width"))
 
     @classmethod
     def gpt2(cls) -> "InitConfig":

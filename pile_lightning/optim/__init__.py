@@ -1,6 +1,14 @@
 """Optimizers and schedules: AdamW, Muon, and learning rates as functions of the step."""
 
 from pile_lightning.optim.adamw import AdamW, AdamWConfig
+from pile_lightning.optim.averaging import (
+    AVERAGE,
+    averages,
+    ema_decay,
+    exchange,
+    forget,
+    update_average,
+)
 from pile_lightning.optim.base import OptimizerConfig, ScheduleConfig
 from pile_lightning.optim.groups import ParameterRoles, parameter_roles
 from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise
@@ -13,8 +21,10 @@ from pile_lightning.optim.schedules import (
     warmup_stable_decay,
 )
 from pile_lightning.optim.sharded import local
+from pile_lightning.optim.width import rate_factor, width_of
 
 __all__ = [
+    "AVERAGE",
     "AdamW",
     "AdamWConfig",
     "CosineConfig",
@@ -25,10 +35,17 @@ __all__ = [
     "ParameterRoles",
     "ScheduleConfig",
     "WarmupStableDecayConfig",
+    "averages",
     "cosine",
+    "ema_decay",
+    "exchange",
+    "forget",
     "linear",
     "local",
     "orthogonalise",
     "parameter_roles",
+    "rate_factor",
+    "update_average",
     "warmup_stable_decay",
+    "width_of",
 ]

@@ -12,6 +12,7 @@ from torch.optim.adamw import adamw
 from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
 from pile_lightning.optim.sharded import local, local_gradient
+from pile_lightning.optim.width import check_base_width, rate_factor
 
 __all__ = ["AdamW", "AdamWConfig", "adamw_step", "with_gradient"]
 
@@ -125,12 +126,25 @@ class AdamWConfig(OptimizerConfig):
     """Added to the root of the second moment."""
     weight_decay: float = 0.1
     """Decoupled decay of matrices and tables; gains and biases never decay."""
+    base_width: int | None = None
+    """Width that lr is meant for: matrices, embeddings and head of a network of another width have
+    it times base_width / width, and decay as much a step as without; tables beside the blocks,
+    gains and biases keep it. Null for the same rate at any width."""
+
+    def __post_init__(self) -> None:
+        check_base_width(self.base_width)
 
     def build(self, network: nn.Module) -> AdamW:
         """Make the optimizer for the parameters of ``network``."""
         lookups, tables, matrices, vectors = parameter_roles(network)
+        factor = rate_factor(network, base_width=self.base_width)
         groups = [
-            {"params": lookups + tables + matrices, "weight_decay": self.weight_decay},
+            {
+                "params": tables + matrices,
+                "lr": self.lr * factor,
+                "weight_decay": self.weight_decay / factor,
+            },
+            {"params": lookups, "weight_decay": self.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
         return AdamW(

@@ -18,6 +18,7 @@ from pile_lightning.optim.adamw import adamw_step, with_gradient
 from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
 from pile_lightning.optim.sharded import Layout, local, local_gradient, map_whole
+from pile_lightning.optim.width import check_base_width, rate_factor
 
 __all__ = ["Muon", "MuonConfig", "orthogonalise"]
 
@@ -171,9 +172,16 @@ class MuonConfig(OptimizerConfig):
     """Added to the root of AdamW's second moment."""
     num_iterations: int = 5
     """Newton-Schulz steps."""
+    base_width: int | None = None
+    """Width that table_lr is meant for: a network of another width has it times base_width / width;
+    the other rates hold for any. Null for the same rate at any width."""
+
+    def __post_init__(self) -> None:
+        check_base_width(self.base_width)
 
     def build(self, network: nn.Module) -> Muon:
         """Make the optimizer for the parameters of ``network``."""
+        table_lr = self.table_lr * rate_factor(network, base_width=self.base_width)
         lookups, tables, matrices, vectors = parameter_roles(network)
         groups = [
             {
@@ -182,7 +190,7 @@ class MuonConfig(OptimizerConfig):
                 "lr": self.lr,
                 "weight_decay": self.weight_decay,
             },
-            {"params": tables, "algorithm": "adamw", "lr": self.table_lr},
+            {"params": tables, "algorithm": "adamw", "lr": table_lr},
             {"params": vectors, "algorithm": "adamw", "lr": self.vector_lr},
             {"params": lookups, "algorithm": "adamw", "lr": self.lookup_lr},
         ]

@@ -2,15 +2,18 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import yaml
 import zstandard
 
+from pile_lightning.nn import SizedDecoderConfig
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 STRATEGIES = sorted((REPOSITORY / "configs/cluster").glob("*.yaml"))
+SIZES = sorted((REPOSITORY / "configs/sizes").glob("*.yaml"))
 PILE = yaml.safe_load((REPOSITORY / "configs/the_pile.yaml").read_text())["data"]["init_args"]
 
 # what makes any of them small
@@ -21,13 +24,25 @@ SMALL = [
     "--data.val_fraction=0.2",
     "--data.batch_size=32",
     "--model.compile=false",
-    "--model.network.d_model=32",
-    "--model.network.num_layers=1",
     "--trainer.max_steps=2",
     "--trainer.val_check_interval=2",
     "--trainer.default_root_dir=run",
     "--samples.max_new_tokens=4",
 ]
+
+SMALL_NETWORK = {
+    "pile_lightning.nn.DecoderConfig": [
+        "--model.network.d_model=32",
+        "--model.network.num_layers=1",
+    ],
+    "pile_lightning.nn.SizedDecoderConfig": ["--model.network.size=d1"],
+}
+
+
+def small_network(config):
+    """Return what makes the network of a config small."""
+    model = yaml.safe_load(config.read_text())["model"]["init_args"]
+    return SMALL_NETWORK[model["network"]["class_path"]]
 
 
 def pieces_of(corpus):
@@ -79,7 +94,8 @@ def text_of(corpus, pile, tmp_path_factory):
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_takes_two_steps(config, text_of, tmp_path, command_line, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    done = command_line("fit", f"--config={config}", *SMALL, *text_of[config.stem], cwd=tmp_path)
+    arguments = [*SMALL, *small_network(config), *text_of[config.stem]]
+    done = command_line("fit", f"--config={config}", *arguments, cwd=tmp_path)
     assert "for 2 steps" in done.stdout
     assert "this model, step 2" in done.stdout
     if config.stem == "the_pile":
@@ -101,6 +117,41 @@ def test_a_runs_folder_is_its_own_and_named_by_its_config():
     for config in CONFIGS:
         trainer = yaml.safe_load(config.read_text())["trainer"]
         assert trainer["default_root_dir"] == f"runs/{config.stem}"
+
+
+def test_a_size_goes_on_top_of_a_config_and_takes_two_steps(text_of, tmp_path, command_line):
+    done = command_line(
+        "fit",
+        f"--config={REPOSITORY / 'configs/folder.yaml'}",
+        f"--config={REPOSITORY / 'configs/sizes/d4.yaml'}",
+        *SMALL,
+        *small_network(REPOSITORY / "configs/sizes/d4.yaml"),
+        *text_of["folder"],
+        cwd=tmp_path,
+    )
+    assert "for 2 steps" in done.stdout
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]["init_args"]
+    assert config["network"]["init_args"]["size"] == "d1"
+    assert "d_model" not in config["network"]["init_args"]
+    assert config["optimizer"]["init_args"]["base_width"] == 256
+    said = command_line("pile", "generate", "run", "--max_new_tokens=3", cwd=tmp_path).stdout
+    assert said
+
+
+@pytest.mark.parametrize("config", SIZES, ids=lambda path: path.stem)
+def test_a_size_has_the_tokens_and_the_batch_of_its_compute(config):
+    content = yaml.safe_load(config.read_text())
+    network = content["model"]["init_args"]["network"]["init_args"]
+    assert network == {"size": config.stem}
+    sized = SizedDecoderConfig(**network)
+    parameters = 12 * sized.num_layers * sized.d_model**2
+    data = content["data"]["init_args"]
+    step = data["batch_size"] * data["seq_len"]
+    # 20 tokens a parameter: Hoffmann et al., arXiv 2203.15556
+    tokens = 20 * parameters
+    assert content["trainer"]["max_steps"] * step == pytest.approx(tokens, rel=0.03)
+    # the batch that fits so much compute: DeepSeek LLM, arXiv 2401.02954, section 3.1
+    assert round(math.log2(0.2920 * (6 * parameters * tokens) ** 0.3271)) == math.log2(step)
 
 
 @pytest.mark.parametrize("config", STRATEGIES, ids=lambda path: path.stem)

@@ -109,5 +109,5 @@ def test_rules_scale_by_what_they_name():
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError, match="distribution='xavier' is unknown.*'normal', 'uniform'"):
         InitRule(distribution="xavier")
-    with pytest.raises(ValueError, match="scaled_by='width' is unknown.*'depth', 'fan_in'"):
-        InitRule(distribution="normal", scaled_by="width")
+    with pytest.raises(ValueError, match="scaled_by='height' is unknown.*'depth', 'fan_in'"):
+        InitRule(distribution="normal", scaled_by="height")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pile_lightning.nn import AttentionConfig, DecoderConfig
 from pile_lightning.optim import AdamWConfig, Muon, MuonConfig, orthogonalise, parameter_roles
 
 
@@ -47,6 +48,15 @@ def test_lookups_are_apart_and_lend_their_size_to_no_matrix():
     assert [len(role) for role in roles] == [1, 0, 1, 0]
     lrs = {g["lr"] for g in MuonConfig(lookup_lr=0.7).build(net).param_groups}
     assert lrs == {0.03, 0.7}
+
+
+def test_a_projection_as_wide_as_the_vocabulary_is_no_table():
+    config = DecoderConfig(d_model=16, num_layers=1, attention=AttentionConfig(num_heads=1))
+    for vocab_size in (16, 64):  # that of q, k, v, out and down; that of up
+        network = config.build(vocab_size=vocab_size, max_seq_len=8)
+        roles = parameter_roles(network)
+        assert len(roles.matrices) == 6
+        assert [id(p) for p in roles.tables] == [id(network.embedding.weight)]
 
 
 def test_frozen_parameters_are_left_out():
