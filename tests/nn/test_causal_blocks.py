@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pile_lightning.nn import causal_blocks, masks
-from pile_lightning.nn.attention import attend
+from pile_lightning.nn.attend import attend
 
 
 @pytest.mark.parametrize("seq", [1, 100, 128, 129, 700])
@@ -38,7 +38,7 @@ def test_compiled_on_a_cpu_short_rows_take_the_blocks(monkeypatch, seq, taken):
     seen = []
     real = causal_blocks.causal_blocks
     monkeypatch.setattr(
-        "pile_lightning.nn.attention.causal_blocks",
+        "pile_lightning.nn.attend.causal_blocks",
         lambda *qkv: (seen.append(1), real(*qkv))[1],
     )
     q, k, v = torch.randn(3, 1, 1, seq, 8)
