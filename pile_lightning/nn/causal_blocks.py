@@ -3,8 +3,10 @@
 Each block of queries is multiplied with the keys up to its end and no others, so that four blocks
 save three eighths of the work, and the compiler fuses what is between the two products. Forward and
 backward of 8 x 4 heads of 128 over 512 positions took 75 ms on one core where
-``F.scaled_dot_product_attention`` took 171 (bf16; 144 and 185 in float32). It keeps the weights for
-the backward, which for long rows is too much: those are left to the kernel.
+``F.scaled_dot_product_attention`` took 171 (bf16; 144 and 185 in float32). The products round
+scores to bf16, where the kernel keeps them in float32: outputs are 0.3 % off instead of 0.2 %,
+gradients as far off as the kernel's. The weights are kept for the backward, which for long rows is
+too much: those are left to the kernel.
 """
 
 import torch
