@@ -102,10 +102,10 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--powers", type=int, nargs="+", default=[-3, -2, -1, 0, 1, 2, 3])
+    parser.add_argument("--powers", type=int, nargs="+", default=[-2, -1, 0, 1, 2])
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--val_batches", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--val_batches", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     args = parser.parse_args()
