@@ -10,6 +10,7 @@ from pile_lightning.nn import (
     FeedForwardConfig,
     LayerNormConfig,
     TablesConfig,
+    complete,
     fast_dtype,
     generate,
     linear_cross_entropy,
