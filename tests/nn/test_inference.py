@@ -10,6 +10,7 @@ from pile_lightning.nn import (
     FeedForwardConfig,
     LayerNormConfig,
     TablesConfig,
+    complete,
     fast_dtype,
     generate,
     linear_cross_entropy,
@@ -151,6 +152,17 @@ def test_one_query_attends_as_many_do(dtype, kv_heads, hidden):
     torch.testing.assert_close(
         got[:, :, hidden:], expected[:, :, hidden:], rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_come_and_go(perturb, dtype):
+    network = build(perturb)
+    optimize_for_inference(network, dtype=dtype)
+    prompts = tokens(batch=5).tolist()
+    found = complete(network, prompts, max_new_tokens=9, batch_size=2, ended=lambda _, id: id < 9)
+    lengths = [len(ids) for _, ids in found]
+    assert len(lengths) == 5
+    assert min(lengths) < 9
 
 
 def test_a_network_of_other_layers_is_cast_and_nothing_more():
