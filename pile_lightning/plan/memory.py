@@ -2,10 +2,11 @@
 
 A profile says what is live after every operation of a step on one device, by kind. A layout scales
 the kinds: weights, gradients and optimizer state by the shard and by features, activations between
-heads by features only. What communication holds is added: with FSDP2 the block that is computed is
-whole and the next one on its way (Zhao et al., PyTorch FSDP, arXiv 2304.11277, section 3.3), and
-what is in no block is whole from its forward to the end of the backward; DDP holds its buckets, a
-second copy of the gradients (Li et al., PyTorch Distributed, arXiv 2006.15704, section 4.2).
+heads by features only, logits by ids. What communication holds is added: with FSDP2 the block that
+is computed is whole and the next one on its way (Zhao et al., PyTorch FSDP, arXiv 2304.11277,
+section 3.3), and what is in no block is whole from its forward to the end of the backward; DDP holds
+its buckets, a second copy of the gradients (Li et al., PyTorch Distributed, arXiv 2006.15704,
+section 4.2).
 """
 
 from collections.abc import Iterable
@@ -118,7 +119,7 @@ def _columns(curve: Curve, layout: Layout, *, share: float, in_step: bool) -> di
     return {
         "gradients": (curve[:, Kind.GRADIENTS] + curve[:, Kind.ROOT_GRADIENTS]) * share,
         "activations": curve[:, Kind.ACTIVATIONS] + split + _casts(curve, layout),
-        "head": curve[:, Kind.HEAD] * 1.0,
+        "head": curve[:, Kind.HEAD] / layout.tensor,
         # an optimizer that needs whole matrices spreads them over the ranks
         "other": curve[:, Kind.OTHER] * (share if in_step else 1.0),
     }

@@ -64,8 +64,8 @@ class ParameterSize:
         return prod(shape) * self.itemsize
 
 
-# the dimension that tensor parallelism splits, by the role of a ``Linear``
-_WEIGHT_DIM = {"input": 0, "output": 1}
+# the dimension that tensor parallelism splits, by the role of a ``Linear`` or an ``Embedding``
+_WEIGHT_DIM = {"input": 0, "output": 1, "embedding": 0, "head": 0}
 _BIAS_DIM = {"input": 0}
 
 
@@ -76,7 +76,8 @@ def parameter_sizes(
 
     Blocks are what the network calls ``blocks``. A matrix is split by features where its module
     says with a ``role`` that it reads the stream (``input``: rows) or writes to it (``output``:
-    columns), as Shoeybi et al. do (Megatron-LM, arXiv 1909.08053, section 3).
+    columns), as Shoeybi et al. do (Megatron-LM, arXiv 1909.08053, section 3); the token table and
+    the head by ids.
 
     Args:
         network: The network, on any device.
@@ -90,9 +91,10 @@ def parameter_sizes(
     }
     dims: dict[int, int] = {}
     for module in network.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | nn.Embedding):
             role = getattr(module, "role", "")
-            for parameter, known in ((module.weight, _WEIGHT_DIM), (module.bias, _BIAS_DIM)):
+            bias = getattr(module, "bias", None)
+            for parameter, known in ((module.weight, _WEIGHT_DIM), (bias, _BIAS_DIM)):
                 if parameter is not None and role in known:
                     dims[id(parameter)] = known[role]
     return tuple(

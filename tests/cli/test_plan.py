@@ -20,6 +20,7 @@ from pile_lightning.cli.plan_warnings import warning_lines
 from pile_lightning.optim import AdamWConfig
 from pile_lightning.parallel import Layout
 from pile_lightning.plan import GPUS, Precision, find_gpu
+from tests.cli.test_configs import small_network
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -100,7 +101,7 @@ def test_lines_fit_the_screen(printed):
 def test_every_config_can_be_planned(config, command_line, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     settings = yaml.safe_load(config.read_text())
-    small = ["--model.network.d_model=64", "--model.network.num_layers=1", "--data.batch_size=64"]
+    small = [*small_network(config), "--data.batch_size=64"]
     done = command_line("pile", "plan", f"--config={config}", *small, cwd=tmp_path)
     assert f"The run: {settings['trainer']['max_steps']:,} steps" in done.stdout
     assert (tmp_path / settings["trainer"]["default_root_dir"] / "plan.png").is_file()
