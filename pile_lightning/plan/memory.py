@@ -4,8 +4,8 @@ A profile says what is live after every operation of a step on one device, by ki
 the kinds: weights, gradients and optimizer state by the shard and by features, activations between
 heads by features only, logits by ids. What communication holds is added: with FSDP2 the block that
 is computed is whole and the next one on its way (Zhao et al., PyTorch FSDP, arXiv 2304.11277,
-section 3.3), and what is in no block is whole from its forward to the end of the backward; DDP holds
-its buckets, a second copy of the gradients (Li et al., PyTorch Distributed, arXiv 2006.15704,
+section 3.3), and what is in no block is whole from its forward to the end of the backward; DDP
+holds its buckets, a second copy of the gradients (Li et al., PyTorch Distributed, arXiv 2006.15704,
 section 4.2).
 """
 
