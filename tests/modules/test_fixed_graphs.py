@@ -59,6 +59,7 @@ def make_steps(model):
     return step
 
 
+@pytest.mark.slow
 def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(traced):
     torch._dynamo.utils.counters.clear()
     network = DecoderConfig(
