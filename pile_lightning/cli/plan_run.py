@@ -152,7 +152,7 @@ def find_layout(strategy: Any, num_ranks: int) -> Layout:
     arguments = {} if init_args is None else vars(init_args)
     if kind in ("auto", "DDPStrategy", "SingleDeviceStrategy") or kind.startswith("ddp"):
         return Layout(replicate=num_ranks)
-    if kind.startswith("fsdp") or kind == "FSDPStrategy":
+    if kind.startswith("fsdp") or kind.endswith("FSDPStrategy"):
         return Layout(shard=num_ranks)
     if kind not in ("ShardedStrategy", "ModelParallelStrategy"):
         raise ValueError(

@@ -247,6 +247,7 @@ def sharded(name="ShardedStrategy", **arguments):
         ("auto", 1, Layout()),
         ("ddp_find_unused_parameters_true", 4, Layout(replicate=4)),
         ("fsdp", 4, Layout(shard=4)),
+        ("pile_lightning.parallel.BlockFSDPStrategy", 4, Layout(shard=4)),
         ("pile_lightning.ShardedStrategy", 4, Layout(shard=4)),
         (sharded(shard=None, replicate=1, tensor=2), 8, Layout(shard=4, tensor=2)),
         (sharded(shard="auto", replicate=2), 8, Layout(shard=4, replicate=2)),
