@@ -104,8 +104,12 @@ class AdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            adamw_step(self, group, betas=self.betas, eps=self.eps)
+            self.step_group(group)
         return loss
+
+    def step_group(self, group: dict[str, Any]) -> None:
+        """Step the parameters of one group."""
+        adamw_step(self, group, betas=self.betas, eps=self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)

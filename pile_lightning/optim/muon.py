@@ -5,16 +5,15 @@ one shape are orthogonalised together in a batch: many small products become few
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pile_lightning.device import has_fast_bfloat16
-from pile_lightning.optim.adamw import adamw_step, with_gradient
+from pile_lightning.optim.adamw import AdamW, with_gradient
 from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
 from pile_lightning.optim.sharded import Layout, local, local_gradient, map_whole
@@ -49,7 +48,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None
     return x.to(matrices.dtype)
 
 
-class Muon(Optimizer):
+class Muon(AdamW):
     """Muon on the groups marked ``algorithm="muon"``, fused AdamW on those marked ``"adamw"``.
 
     Muon: momentum (Nesterov), then the nearest orthogonal matrix, times
@@ -89,31 +88,16 @@ class Muon(Optimizer):
                     f"algorithm={group.get('algorithm')!r} of a parameter group is not known; "
                     f"mark each group with 'muon' or 'adamw'"
                 )
-        super().__init__(groups, {"lr": 0.02, "weight_decay": 0.0})
+        super().__init__(groups, lr=0.02, betas=betas, eps=eps)
         self.momentum = momentum
         self.num_iterations = num_iterations
-        self.betas = betas
-        self.eps = eps
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; ``closure`` recomputes the loss and the gradients."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            if group["algorithm"] == "muon":
-                self._muon(group)
-            else:
-                adamw_step(self, group, betas=self.betas, eps=self.eps)
-        return loss
+    def step_group(self, group: dict[str, Any]) -> None:
+        """Step the parameters of one group by its algorithm."""
+        if group["algorithm"] == "muon":
+            self._muon(group)
+        else:
+            super().step_group(group)
 
     def _muon(self, group: dict[str, Any]) -> None:
         parameters = with_gradient(group)
