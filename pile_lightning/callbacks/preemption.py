@@ -192,7 +192,10 @@ class Preemption(Checkpoint):
         """Save after an optimizer step, where a signal has come to any rank."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        if trainer.world_size > 1 and trainer.global_step % self.every_n_steps:
+        if trainer.world_size == 1:
+            if self._received is None:
+                return
+        elif trainer.global_step % self.every_n_steps:
             return
         # the last step of all is saved and scored as ever
         if trainer.global_step != trainer.max_steps and self._agreed(trainer):

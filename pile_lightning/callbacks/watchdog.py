@@ -44,7 +44,6 @@ class Watchdog(Callback):
         self.timeout = timeout
         self.exit_code = check_exit_code(exit_code)
         self._last = 0.0
-        self._step = 0
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -52,33 +51,33 @@ class Watchdog(Callback):
         """Start to watch."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self._beat(trainer)
+        self._beat()
         self._over = threading.Event()
         stacks = folder / f"stacks-rank-{trainer.global_rank}.txt"
         self._thread = threading.Thread(
-            target=self._watch, args=(stacks, trainer.global_rank), name="watchdog", daemon=True
+            target=self._watch, args=(stacks, trainer), name="watchdog", daemon=True
         )
         self._thread.start()
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Take it as progress."""
-        self._beat(trainer)
+        self._beat()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Take it as progress."""
-        self._beat(trainer)
+        self._beat()
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Take it as progress."""
-        self._beat(trainer)
+        self._beat()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take it as progress."""
-        self._beat(trainer)
+        self._beat()
 
     def on_save_checkpoint(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Take the beginning of a save as progress."""
-        self._beat(trainer)
+        self._beat()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop: what follows is not training."""
@@ -88,8 +87,8 @@ class Watchdog(Callback):
         """Stop."""
         self._stop()
 
-    def _beat(self, trainer: Trainer) -> None:
-        self._step, self._last = trainer.global_step, time.monotonic()
+    def _beat(self) -> None:
+        self._last = time.monotonic()
 
     def _stop(self) -> None:
         self._over.set()
@@ -97,7 +96,7 @@ class Watchdog(Callback):
             self._thread.join()
             self._thread = None
 
-    def _watch(self, path: Path, rank: int) -> None:
+    def _watch(self, path: Path, trainer: Trainer) -> None:
         interval = min(1.0, self.timeout / 10)
         # opened now: a full disk or a hanging mount must not be met when all else has gone wrong;
         # not emptied, because the run may have been started again after it hung
@@ -108,19 +107,19 @@ class Watchdog(Callback):
                     # needs none: it fires where it was not put off in time
                     faulthandler.dump_traceback_later(2 * self.timeout, exit=True, file=file)
                     if time.monotonic() - self._last > self.timeout:
-                        self._bark(file, rank)
+                        self._bark(file, trainer)
             finally:
                 faulthandler.cancel_dump_traceback_later()
         if path.is_file() and not path.stat().st_size:
             path.unlink()
 
-    def _bark(self, file: TextIO, rank: int) -> None:
+    def _bark(self, file: TextIO, trainer: Trainer) -> None:
         faulthandler.cancel_dump_traceback_later()
         for out in (file, sys.__stderr__ or sys.stderr):
             out.write(
-                f"\nRank {rank} has made no progress for {self.timeout:g} seconds "
-                f"(watchdog.timeout) after step {self._step}; process {os.getpid()} exits with "
-                f"code {self.exit_code}. Where its threads are:\n"
+                f"\nRank {trainer.global_rank} has made no progress for {self.timeout:g} seconds "
+                f"(watchdog.timeout) after step {trainer.global_step}; process {os.getpid()} exits "
+                f"with code {self.exit_code}. Where its threads are:\n"
             )
             out.flush()
             faulthandler.dump_traceback(file=out, all_threads=True)
