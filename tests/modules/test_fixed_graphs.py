@@ -24,9 +24,9 @@ def traced(monkeypatch):
     )
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     torch.compiler.reset()
-    chunk_softmax.compiled_passes.cache_clear()
+    chunk_softmax.compiled_pass.cache_clear()
     yield
-    chunk_softmax.compiled_passes.cache_clear()
+    chunk_softmax.compiled_pass.cache_clear()
     torch.compiler.reset()
 
 

@@ -146,7 +146,7 @@ def test_no_tensor_is_as_large_as_the_logits():
     hidden, weight, labels = problem(rows=(4, 64), vocab=500, dim=4)
     with Watch():
         linear_cross_entropy(hidden, weight, labels, chunk_size=16).backward()
-    assert 0 < largest <= 16 * 500
+    assert 0 < largest <= 2 * 16 * 500, "a chunk, and a piece of one before it"
 
 
 @pytest.mark.parametrize("reduction", ["sum", "none"])
