@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pile_lightning.nn.cache import LayerCache
 from pile_lightning.nn.causal_blocks import causal_blocks, suits_causal_blocks
-from pile_lightning.nn.masks import CAUSAL, Mask
+from pile_lightning.nn.masks import CAUSAL, CausalMask, Mask
 
 __all__ = ["attend", "attend_cached", "merge_heads", "split_heads"]
 
@@ -26,14 +26,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         q: Queries (batch, heads, query, head_dim).
         k: Keys (batch, kv_heads, key, head_dim); each serves heads / kv_heads neighbouring queries.
         v: Values, shaped like the keys.
-        mask: True where a query may attend to a key, ``CAUSAL``, or ``None`` for everything.
+        mask: What may attend to what.
     """
+    if isinstance(mask, CausalMask) and suits_causal_blocks(q):
+        return causal_blocks(q, k, v, mask.allowed)
     grouped = k.shape[1] != q.shape[1]
     if mask is None or mask is CAUSAL:
         causal = mask is CAUSAL
         if causal and suits_causal_blocks(q):
             return causal_blocks(q, k, v)
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+    if isinstance(mask, CausalMask):
+        mask = mask.allowed
     if grouped:
         # on CUDA the kernels that take a mask know no groups: enable_gqa would mean plain math
         groups = q.shape[1] // k.shape[1]

@@ -300,4 +300,4 @@ def _causal(input_ids: Tensor, document_ids: Tensor | None) -> Mask:
     if document_ids is None:
         return masks.CAUSAL
     causal = masks.causal(input_ids.shape[1], device=input_ids.device)
-    return causal & masks.document(document_ids)
+    return masks.CausalMask(causal & masks.document(document_ids))

@@ -4,16 +4,17 @@ Every function is pure and returns something that broadcasts to (batch, heads, q
 narrows and ``|`` widens: ``causal(n) & document(ids)`` keeps packed documents apart, ``causal(n) |
 prefix(lengths, n)`` lets everything see a prefix. Two masks need no tensor: ``None`` allows
 everything, and ``CAUSAL`` says "plain causal" to attention, which then runs the kernel's own fast
-path instead of reading a mask. A mask goes into the scores *before* the softmax, always.
+path instead of reading a mask. ``CausalMask`` says of a tensor that it allows nothing later, which
+then need not be computed. A mask goes into the scores *before* the softmax, always.
 """
 
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["CAUSAL", "Mask", "causal", "document", "padding", "prefix"]
+__all__ = ["CAUSAL", "CausalMask", "Mask", "causal", "document", "padding", "prefix"]
 
 
 class _Known(Enum):
@@ -25,8 +26,17 @@ class _Known(Enum):
 CAUSAL: Literal[_Known.CAUSAL] = _Known.CAUSAL
 """Every query sees itself and what is before it, and as many queries as keys."""
 
-Mask: TypeAlias = Tensor | Literal[_Known.CAUSAL] | None
-"""What attention takes: a boolean tensor, ``CAUSAL``, or ``None`` for everything."""
+
+class CausalMask(NamedTuple):
+    """A mask in which every query sees itself, and nothing after it."""
+
+    allowed: Tensor
+    """True where a query may attend to a key (batch, 1, seq, seq)."""
+
+
+Mask: TypeAlias = Tensor | CausalMask | Literal[_Known.CAUSAL] | None
+"""What attention takes: a boolean tensor, one that is known to be causal, ``CAUSAL``, or ``None`` for
+everything."""
 
 
 def causal(

@@ -10,11 +10,16 @@ from pile_lightning.nn.attend import attend
 
 @pytest.mark.parametrize("seq", [1, 100, 128, 129, 700])
 @pytest.mark.parametrize("kv_heads", [1, 4])
-def test_values_and_gradients_are_the_kernels(seq, kv_heads):
+@pytest.mark.parametrize("documents", [False, True])
+def test_values_and_gradients_are_the_kernels(seq, kv_heads, documents):
     q = torch.randn(2, 4, seq, 8, requires_grad=True)
     k, v = (torch.randn(2, kv_heads, seq, 8, requires_grad=True) for _ in range(2))
-    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    out = causal_blocks.causal_blocks(q, k, v)
+    allowed = masks.causal(seq)
+    if documents:
+        ids = torch.stack([torch.arange(seq) // 60, torch.arange(seq) // 250])
+        allowed = allowed & masks.document(ids)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, enable_gqa=True)
+    out = causal_blocks.causal_blocks(q, k, v, allowed if documents else None)
     torch.testing.assert_close(out, expected)
     direction = torch.randn_like(out)
     torch.testing.assert_close(
@@ -34,7 +39,8 @@ def test_a_later_token_changes_nothing_earlier_not_by_a_bit():
 
 
 @pytest.mark.parametrize(("seq", "taken"), [(64, True), (1025, False)])
-def test_compiled_on_a_cpu_short_rows_take_the_blocks(monkeypatch, seq, taken):
+@pytest.mark.parametrize("documents", [False, True])
+def test_compiled_on_a_cpu_short_rows_take_the_blocks(monkeypatch, seq, taken, documents):
     seen = []
     real = causal_blocks.causal_blocks
     monkeypatch.setattr(
@@ -42,8 +48,12 @@ def test_compiled_on_a_cpu_short_rows_take_the_blocks(monkeypatch, seq, taken):
         lambda *qkv: (seen.append(1), real(*qkv))[1],
     )
     q, k, v = torch.randn(3, 1, 1, seq, 8)
-    eager = attend(q, k, v, masks.CAUSAL)
+    mask = masks.CAUSAL
+    if documents:
+        own = masks.document(torch.arange(seq)[None] // 10)
+        mask = masks.CausalMask(masks.causal(seq) & own)
+    eager = attend(q, k, v, mask)
     assert not seen
     compiled = torch.compile(attend, backend="eager", dynamic=False)
-    torch.testing.assert_close(compiled(q, k, v, masks.CAUSAL), eager)
+    torch.testing.assert_close(compiled(q, k, v, mask), eager)
     assert bool(seen) == taken
