@@ -35,7 +35,7 @@ class CausalMask(NamedTuple):
 
 
 Mask: TypeAlias = Tensor | CausalMask | Literal[_Known.CAUSAL] | None
-"""What attention takes: a boolean tensor, one that is known to be causal, ``CAUSAL``, or ``None`` for
+"""What attention takes: a boolean tensor, one known to be causal, ``CAUSAL``, or ``None`` for
 everything."""
 
 
