@@ -9,6 +9,8 @@ gradients as far off as the kernel's. The weights are kept for the backward, whi
 too much: those are left to the kernel.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -52,12 +54,33 @@ def causal_blocks(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None
     out = []
     for start in range(0, seq, length):
         end = min(start + length, seq)
-        scores = (q[:, :, start:end] @ k[:, :, :end].mT).float() * head_dim**-0.5
+        scores = q[:, :, start:end] @ k[:, :, :end].mT
         if allowed is None:
             queries = torch.arange(start, end, device=q.device)[:, None]
             seen = torch.arange(end, device=q.device) <= queries
         else:
             seen = allowed[:, :, start:end, :end]
-        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-        out.append(weights.to(v.dtype) @ v[:, :, :end])
+        weights = _Weights.apply(scores, seen, head_dim**-0.5)  # type: ignore[no-untyped-call]
+        out.append(weights @ v[:, :, :end])
     return torch.cat(out, dim=2)
+
+
+class _Weights(torch.autograd.Function):
+    """The softmax of what is seen, in float32; kept as the product after it keeps them."""
+
+    @staticmethod
+    def forward(scores: Tensor, seen: Tensor, scale: float) -> Tensor:
+        weights = (scores.float() * scale).masked_fill(~seen, float("-inf")).softmax(-1)
+        return weights.to(scores.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        ctx.scale = inputs[2]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weights,) = ctx.saved_tensors
+        wide, grad_wide = weights.float(), grad.float()
+        by_score = wide * (grad_wide - (wide * grad_wide).sum(-1, keepdim=True)) * ctx.scale
+        return by_score.to(weights.dtype), None, None

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,9 +17,30 @@ __all__ = ["ACTIVATIONS", "FeedForward", "FeedForwardConfig", "find_activation"]
 Activation = Callable[[Tensor], Tensor]
 
 
+class _Relu2(torch.autograd.Function):
+    """Keeps the result alone, which the next product keeps anyway: its root is ``relu(x)``."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        by_x: Tensor = grad * (2 * y.sqrt())
+        return by_x
+
+
 def relu2(x: Tensor) -> Tensor:
     """Square of ReLU (Primer, So et al., 2021)."""
-    return F.relu(x).square()
+    out: Tensor = _Relu2.apply(x)  # type: ignore[no-untyped-call]
+    return out
 
 
 ACTIVATIONS: dict[str, Activation] = {

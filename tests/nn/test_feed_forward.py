@@ -34,3 +34,15 @@ def test_an_unknown_activation_lists_the_known_ones():
 def test_a_width_must_be_positive():
     with pytest.raises(ValueError, match="d_ff=0 is not positive; choose at least 1"):
         FeedForwardConfig(d_ff=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_relu2_keeps_one_tensor_and_its_gradient_is_twice_relu(dtype):
+    kept = []
+    x = torch.randn(4, 300, dtype=dtype, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+        y = ACTIVATIONS["relu2"](x)
+    assert [each.data_ptr() for each in kept] == [y.data_ptr()]
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    tolerance = {"rtol": 1e-12, "atol": 0} if dtype == torch.float64 else {"rtol": 8e-3, "atol": 0}
+    torch.testing.assert_close(gradient, 2 * F.relu(x.detach()), **tolerance)
