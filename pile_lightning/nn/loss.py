@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pile_lightning.batch import IGNORE_INDEX
-from pile_lightning.nn.checks import check_name, check_size
+from pile_lightning.nn.checks import check_name, check_positive, check_size, check_weight
 from pile_lightning.nn.chunk_softmax import CompiledSoftmax, EagerSoftmax
 from pile_lightning.nn.precision import to_autocast
 from pile_lightning.nn.vocabulary import Vocabulary, split_vocabulary
@@ -28,25 +28,27 @@ __all__ = ["cross_entropy_sum", "linear_cross_entropy"]
 Reduction = Literal["sum", "none"]
 
 
-def cross_entropy_sum(logits: Tensor, labels: Tensor, *, reduction: Reduction = "sum") -> Tensor:
+def cross_entropy_sum(
+    logits: Tensor, labels: Tensor, *, reduction: Reduction = "sum", z_loss: float = 0.0
+) -> Tensor:
     """Sum the negative log-likelihoods of ``labels``, for a network that gives whole logits only.
 
     Args:
         logits: Logits (..., vocab), taken to float32 here.
         labels: The token to predict (...), or ``IGNORE_INDEX``.
         reduction: As for ``linear_cross_entropy``.
+        z_loss: As for ``linear_cross_entropy``.
 
     Example:
         >>> cross_entropy_sum(torch.zeros(2, 4), torch.tensor([1, -100]))
         tensor(1.3863)
     """
-    _check(logits, labels, reduction=reduction)
-    nll = F.cross_entropy(
-        logits.flatten(0, -2).float(),
-        labels.flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction=reduction,
-    )
+    _check(logits, labels, reduction=reduction, z_loss=z_loss)
+    wide, flat = logits.flatten(0, -2).float(), labels.flatten()
+    nll = F.cross_entropy(wide, flat, ignore_index=IGNORE_INDEX, reduction=reduction)
+    if z_loss:
+        squares = z_loss * wide.logsumexp(-1).square().masked_fill(flat == IGNORE_INDEX, 0)
+        nll = nll + (squares.sum() if reduction == "sum" else squares)
     return nll if reduction == "sum" else nll.view(labels.shape)
 
 
@@ -58,6 +60,8 @@ def linear_cross_entropy(
     chunk_size: int = 1024,
     reduction: Reduction = "sum",
     compile: bool = False,
+    logit_cap: float | None = None,
+    z_loss: float = 0.0,
 ) -> Tensor:
     """Sum the negative log-likelihoods of ``labels`` under logits ``hidden @ weight.T``.
 
@@ -73,29 +77,50 @@ def linear_cross_entropy(
         reduction: ``"sum"`` for one float32 number in nats; ``"none"`` for one for each label, 0
             where it is ignored. The gradient of ``"none"`` computes the logits a second time.
         compile: Compile what is done to the logits between the products.
+        logit_cap: Bound that the logits are bent to, see ``cap_logits``; ``None`` for none.
+        z_loss: Weight of the squared log-sum-exp of the logits, added to each label's loss: it
+            keeps the sum behind the softmax near 1 (Chowdhery et al., PaLM, 2022, section 5).
 
     Raises:
-        ValueError: If shapes do not fit, or for an unknown reduction.
+        ValueError: If shapes do not fit, for an unknown reduction, a bound that is not positive, or
+            a negative weight.
 
     Example:
         >>> weight = torch.zeros(4, 8)
         >>> linear_cross_entropy(torch.ones(1, 2, 8), weight, torch.tensor([[1, -100]]))
         tensor(1.3863)
     """
-    _check(hidden, labels, reduction=reduction)
+    _check(hidden, labels, reduction=reduction, z_loss=z_loss)
     check_size(chunk_size=chunk_size)
+    if logit_cap is not None:
+        check_positive(logit_cap=logit_cap)
     weight, vocabulary = split_vocabulary(weight)
     nll: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         to_autocast(hidden).flatten(0, -2),
         weight,
         labels.flatten(),
-        vocabulary,
-        chunk_size,
-        compile,
+        _Settings(vocabulary, chunk_size, compile, logit_cap, z_loss),
         reduction == "sum",
         torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad),
     )
     return nll if reduction == "sum" else nll.view(labels.shape)
+
+
+class _Settings(NamedTuple):
+    """What a walk over the rows is told, beside the rows: see ``linear_cross_entropy``."""
+
+    vocabulary: Vocabulary
+    """Which ids the rows of the head's matrix are of."""
+    chunk_size: int
+    compile: bool
+    logit_cap: float | None
+    z_loss: float
+
+    def softmax(self, logits: Tensor, wide: torch.dtype) -> CompiledSoftmax | EagerSoftmax:
+        """Make what reads and differentiates a chunk's logits."""
+        if self.compile:
+            return CompiledSoftmax(cap=self.logit_cap, z_loss=self.z_loss)
+        return EagerSoftmax(logits, wide, cap=self.logit_cap, z_loss=self.z_loss)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -107,16 +132,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         labels: Tensor,
-        vocabulary: Vocabulary,
-        chunk_size: int,
-        compile: bool,
+        settings: _Settings,
         summed: bool,
         differentiable: bool,
     ) -> Tensor:
-        ctx.settings = {"vocabulary": vocabulary, "chunk_size": chunk_size, "compile": compile}
+        ctx.settings = settings
         ctx.summed = summed
         ones = torch.ones_like(labels, dtype=torch.float32) if summed and differentiable else None
-        nll, *gradients = _walk(hidden, weight, labels, row_gradients=ones, **ctx.settings)
+        nll, *gradients = _walk(hidden, weight, labels, settings, row_gradients=ones)
         if differentiable:
             ctx.save_for_backward(*(gradients if summed else (hidden, weight, labels)))
         return nll.sum() if summed else nll
@@ -127,10 +150,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if ctx.summed:
             grad_hidden, grad_weight = (saved * grad for saved in ctx.saved_tensors)
         else:
-            _, grad_hidden, grad_weight = _walk(
-                *ctx.saved_tensors, row_gradients=grad, **ctx.settings
-            )
-        return grad_hidden, grad_weight, None, None, None, None, None, None
+            hidden, weight, labels = ctx.saved_tensors
+            walk = _walk(hidden, weight, labels, ctx.settings, row_gradients=grad)
+            grad_hidden, grad_weight = walk.grad_hidden, walk.grad_weight
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 class _Walk(NamedTuple):
@@ -143,23 +166,20 @@ def _walk(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
+    settings: _Settings,
     *,
-    vocabulary: Vocabulary,
-    chunk_size: int,
-    compile: bool,
     row_gradients: Tensor | None,
 ) -> _Walk:
-    """Compute each row's negative log-likelihood, and gradients where ``row_gradients`` are given.
+    """Compute each row's loss, and gradients where ``row_gradients`` are given.
 
     Args:
         hidden: Rows (rows, d_model), in the type that products are made in.
         weight: The head's matrix (vocab, d_model), in any type; of peers, this rank's rows.
         labels: One for each row.
-        vocabulary: Which ids the rows of ``weight`` are of.
-        chunk_size: Rows at a time, at most.
-        compile: Compile the softmax.
-        row_gradients: Gradient of the result by each row's negative log-likelihood (rows,).
+        settings: How it is walked, and what the loss is.
+        row_gradients: Gradient of the result by each row's loss (rows,).
     """
+    vocabulary = settings.vocabulary
     rows, vocab = hidden.shape[0], weight.shape[0]
     narrow_weight = weight.to(hidden.dtype)
     wide = torch.promote_types(hidden.dtype, torch.float32)
@@ -174,16 +194,19 @@ def _walk(
         grad_weight = torch.zeros_like(weight, dtype=wide)
         product = torch.empty_like(narrow_weight)
     # chunks of one size where they can be: each size is compiled once
-    chunk_size = -(-rows // -(-rows // chunk_size)) if rows else 1
+    chunk_size = -(-rows // -(-rows // settings.chunk_size)) if rows else 1
     # the same buffers for every chunk: fresh pages cost as much as a pass over them
     buffer = hidden.new_empty(chunk_size, vocab)
-    softmax = CompiledSoftmax() if compile else EagerSoftmax(buffer, wide)
+    softmax = settings.softmax(buffer, wide)
     for start in range(0, rows, chunk_size):
         chunk = slice(start, start + chunk_size)
         x, at = hidden[chunk], (columns[chunk], inside[chunk])
         z = torch.mm(x, narrow_weight.T, out=buffer[: len(x)])
         log_sum, label_logit = vocabulary.combine(*softmax.read(z, *at))
-        nll[chunk] = (log_sum - label_logit).squeeze(-1)
+        loss = log_sum - label_logit
+        if settings.z_loss:
+            loss += settings.z_loss * log_sum.square()
+        nll[chunk] = loss.squeeze(-1)
         if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
             softmax.differentiate(z, *at, log_sum, row_gradients[chunk])
             torch.mm(z, narrow_weight, out=grad_hidden[chunk])
@@ -201,10 +224,11 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, room: Tensor) -> None:
         total += torch.mm(a, b, out=room)
 
 
-def _check(x: Tensor, labels: Tensor, *, reduction: str) -> None:
+def _check(x: Tensor, labels: Tensor, *, reduction: str, z_loss: float) -> None:
     if x.shape[:-1] != labels.shape:
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} do not fit {tuple(x.shape)}; every row but the "
             f"last dimension needs one label"
         )
     check_name(("sum", "none"), reduction=reduction)
+    check_weight(z_loss=z_loss)
