@@ -165,20 +165,21 @@ def test_shortcuts_show_the_token_itself_to_every_block():
     torch.testing.assert_close(network.hidden(torch.tensor([[7]])), 3.5 * once)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize(("layer", "share"), [(0, 0.3), (1, 0.8)])
 @torch.no_grad()
-def test_every_block_attends_to_values_of_the_embedding(layer):
+def test_every_block_attends_to_values_of_the_embedding(layer, share):
     network = DecoderConfig(d_model=8, num_layers=2, shortcuts=ShortcutsConfig(stream=False)).build(
         vocab_size=50, max_seq_len=4
     )
     for block in network.blocks:  # its own values are none, and it writes what it gathers
         torch.nn.init.zeros_(block.attention.v.weight)
+    network.shortcuts.value_shares.copy_(torch.tensor([0.3, 0.8]))
     block = network.blocks[layer]
     torch.nn.init.eye_(block.attention.out.weight)
     network.norm = torch.nn.Identity()
     ids = torch.tensor([[7]])
     start = network.embedding_norm(network.embedding(ids))
-    expected = start + 0.5 * network.shortcuts.source(start)
+    expected = start + share * network.shortcuts.source(start)
     torch.testing.assert_close(network.hidden(ids), expected, rtol=1e-4, atol=1e-5)
 
 
