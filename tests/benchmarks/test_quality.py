@@ -1,16 +1,25 @@
 """The benchmarks of whole runs: every lever is a config that is read, and runs are found again."""
 
 import json
+import math
 
+import numpy as np
 import pytest
+import torch
+from lightning import Trainer
 
+from pile_lightning import CausalLM, DecoderConfig, TextData
 from pile_lightning.cli.plan import plan_parser
 from pile_lightning.cli.plan_run import make_run
 from pile_lightning.config import to_plain
-from tests.benchmarks import recipes
+from tests.benchmarks import recipes, time_to_quality
+from tests.benchmarks.quality import nano_gpt
 from tests.benchmarks.quality.changes import read_config, write_config
+from tests.benchmarks.quality.options import options
 from tests.benchmarks.quality.processes import RunFailedError, run_process
 from tests.benchmarks.quality.records import Records
+from tests.benchmarks.quality.scoring import bits_per_byte
+from tests.benchmarks.quality.trained import Trained
 from tests.conftest import REPOSITORY
 
 BASE = read_config(REPOSITORY / "configs/quickstart.yaml")
@@ -101,3 +110,92 @@ def test_a_table_that_was_interrupted_goes_on(tmp_path, corpus, cache, monkeypat
     out = capsys.readouterr().out
     assert out.count(" ms a step, ") == 1
     assert "| z-loss 1e-4 | " in out
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_scores_are_those_of_a_validation(tmp_path, corpus, cache):
+    data = TextData(
+        str(corpus),
+        tokenizer="byte",
+        seq_len=32,
+        val_stride=16,
+        val_fraction=0.2,
+        cache_dir=str(cache),
+    )
+    data.prepare_data()
+    network = DecoderConfig(d_model=16, num_layers=1)
+    model = CausalLM(network, vocab_size=data.vocab_size, max_seq_len=32).eval()
+    trainer = Trainer(
+        accelerator="cpu", limit_val_batches=5, logger=False, enable_progress_bar=False
+    )
+    (found,) = trainer.validate(model, data, verbose=False)
+    scored = bits_per_byte(model, data, context=32, max_batches=5)
+    assert scored == pytest.approx(found["val/bits_per_byte"], rel=1e-6)
+    # uniform over 257 ids: whoever gives logits from ids alone is scored on the same bytes
+    flat = bits_per_byte(
+        lambda batch: torch.zeros(*batch["input_ids"].shape, data.vocab_size),
+        data,
+        context=32,
+        max_batches=5,
+    )
+    assert flat == pytest.approx(math.log2(data.vocab_size), rel=0.02)
+
+
+def test_the_tokens_that_others_read_are_the_prepared_ones(tmp_path, corpus, cache):
+    data = TextData(str(corpus), tokenizer="byte", val_fraction=0.2, cache_dir=str(cache))
+    data.prepare_data()
+    folder = nano_gpt.write_tokens(data, tmp_path / "tokens")
+    for split in ("train", "val"):
+        tokens = np.fromfile(folder / f"{split}.bin", np.uint16)
+        (stream,) = data.store.streams(split)
+        assert np.array_equal(tokens, stream.read(0, stream.counts.tokens))
+
+
+def test_a_place_without_nano_gpt_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="give --nanogpt its folder or git address"):
+        nano_gpt.find_nano_gpt(None, tmp_path)
+    with pytest.raises(FileNotFoundError, match="could not be cloned"):
+        nano_gpt.find_nano_gpt(str(tmp_path / "nothing"), tmp_path)
+    with pytest.raises(ValueError, match="'width' is no setting; there are n_layer"):
+        options("width=3", nano_gpt.DEFAULTS)
+
+
+class Steady:
+    """A system that takes a second to start and a tenth for a step, slower the second time."""
+
+    system, settings, tokens_a_step = "steady", "", 10
+
+    def __init__(self, pace=(0.1, 0.1)):
+        self.pace, self.asked = list(pace), []
+
+    def train(self, steps, folder):
+        folder.mkdir()
+        self.asked.append(steps)
+        step = self.pace.pop(0) if len(self.pace) > 1 else self.pace[0]
+        return Trained(1 + steps * step, step, steps)
+
+    def score(self, folder):
+        return 1 + 1 / self.asked[-1]
+
+
+def test_steps_fill_the_time_and_what_was_run_is_found(tmp_path):
+    def make():
+        records = Records(tmp_path / "found.jsonl")
+        return time_to_quality.Bench(records, tmp_path, {"text": "t"}, tried_steps=20)
+
+    steady = Steady()
+    found = make().reach(steady, 11)
+    assert steady.asked == [20, 100]
+    assert (found["seconds"], found["tokens"], found["bits_per_byte"]) == (11, 1000, 1.01)
+    assert make().reach(steady, 11) == found
+    make().reach(steady, 6)  # its speed is known
+    assert steady.asked == [20, 100, 50]
+
+
+def test_a_run_that_missed_its_time_is_run_again_by_what_it_took(tmp_path):
+    slower = Steady(pace=(0.1, 0.2, 0.2))
+    records = Records(tmp_path / "found.jsonl")
+    found = time_to_quality.Bench(records, tmp_path, {}, tried_steps=20).reach(slower, 11)
+    assert slower.asked == [20, 100, 50]
+    assert found["seconds"] == 11

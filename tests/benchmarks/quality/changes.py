@@ -7,9 +7,16 @@ from typing import Any
 
 import yaml
 
-__all__ = ["changed", "read_config", "write_config"]
+__all__ = ["changed", "find_config", "read_config", "write_config"]
+
+REPOSITORY = Path(__file__).parents[3]
 
 Config = dict[str, Any]
+
+
+def find_config(name: str) -> Path:
+    """Return the file of that name, from here or from the repository."""
+    return Path(name) if Path(name).is_file() else REPOSITORY / name
 
 
 def read_config(path: Path) -> Config:
