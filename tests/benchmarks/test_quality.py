@@ -1,5 +1,6 @@
 """The benchmarks of whole runs: every lever is a config that is read, and runs are found again."""
 
+import argparse
 import json
 import math
 
@@ -199,3 +200,34 @@ def test_a_run_that_missed_its_time_is_run_again_by_what_it_took(tmp_path):
     found = time_to_quality.Bench(records, tmp_path, {}, tried_steps=20).reach(slower, 11)
     assert slower.asked == [20, 100, 50]
     assert found["seconds"] == 11
+
+
+def test_what_is_missing_is_told(tmp_path, capsys, corpus, cache):
+    data = TextData(str(corpus), tokenizer="byte", val_fraction=0.2, cache_dir=str(cache))
+    data.prepare_data()
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho No module named accelerate >&2; exit 1")
+    bare.chmod(0o755)
+    for python in (bare, tmp_path / "nothing"):
+        settings = {"only": ["nanogpt", "hugging_face"], "nanogpt": None}
+        arguments = argparse.Namespace(**settings)
+        shared = {"python": str(python)}
+        assert time_to_quality.peers(arguments, data, tmp_path, shared) == []
+    out = capsys.readouterr().out
+    assert out.count("nanoGPT is missing: give --nanogpt its folder or git address") == 2
+    assert "Trainer is missing: No module named accelerate under" in out
+    assert "Trainer is missing: there is no " in out
+
+
+@pytest.mark.slow
+def test_ours_is_run_for_the_whole_time_and_for_less(tmp_path, corpus, cache, monkeypatch):
+    monkeypatch.setenv("PILE_CACHE", str(cache))
+    tiny = {**TINY, "data.init_args.sources": str(corpus)}
+    settings = [f"{name}={json.dumps(value)}" for name, value in tiny.items()]
+    arguments = ["--only", "ours", "--seconds=16", "--fractions", "1", "0.5", "--threads=1"]
+    arguments += ["--tried_steps=20", "--val_batches=2", f"--out={tmp_path}/found.jsonl"]
+    shown = []
+    for _ in range(2):  # the second time everything is found
+        time_to_quality.main([*arguments, "--set", *settings], show=shown.append)
+    assert shown[0] == shown[1]
+    assert shown[0].count("| ours | configs/quickstart.yaml |") == 3

@@ -1,6 +1,7 @@
 """A Llama of Hugging Face's, trained by their own ``Trainer`` in their own process."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,11 +44,13 @@ HUGGING_FACE = (
 
 def why_not_trainer(python: str) -> str | None:
     """Say what the ``Trainer`` lacks under ``python``, or None where it runs."""
+    if shutil.which(python) is None:
+        return f"there is no {python}; name a Python that has transformers and accelerate"
     command = [python, "-c", "import torch, transformers, accelerate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
-    return f"{(done.stderr.splitlines() or ['no such Python'])[-1]}; pip install accelerate there"
+    return f"{done.stderr.splitlines()[-1]} under {python}; pip install what is missing there"
 
 
 @dataclass(frozen=True, kw_only=True)
