@@ -234,7 +234,7 @@ class Plan:
         same = self.equal_tokens(row, seed)
         steps = max(2, round(self.steps * base / own))
         # closer than a step is measured, it is the same run
-        return same if abs(steps / same.steps - 1) < 0.01 else same._replace(steps=steps)
+        return same if abs(steps / same.steps - 1) < 0.02 else same._replace(steps=steps)
 
     def jobs(self, which: Callable[[str, int], Job | None]) -> list[Job]:
         """Return the runs of all rows, one seed after another: each round is a whole table."""

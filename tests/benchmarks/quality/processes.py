@@ -67,6 +67,8 @@ def end_with_children() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; the same command goes on from here") from None
     finally:
         for pid in tuple(_running):
             _kill(pid)
