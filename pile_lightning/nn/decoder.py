@@ -6,7 +6,7 @@ embedding, whose looked-up rows are normalised, and output projections that star
 GPT-2 and their kin are other values of the same fields.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,7 +17,7 @@ from pile_lightning.nn import masks
 from pile_lightning.nn.attention import AttentionConfig
 from pile_lightning.nn.beside import Beside
 from pile_lightning.nn.block import Block
-from pile_lightning.nn.cache import KVCache
+from pile_lightning.nn.cache import KVCache, uncompiled
 from pile_lightning.nn.checks import check_length, check_positive, check_share, check_size
 from pile_lightning.nn.feed_forward import FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
@@ -220,16 +220,15 @@ class Decoder(nn.Module):
             allowed = masks.packed(seq, document_ids) if cache is None else cache.mask(seq, device)
         earlier = None if cache is None else cache.recent_ids
         x, rows = self._embed(input_ids, position_ids, earlier)
-        tables, shortcuts = self.tables, self.shortcuts
-        beside = Beside(tables, shortcuts, input_ids=input_ids, start=x, rows=rows)
+        beside = Beside(self.tables, self.shortcuts, input_ids=input_ids, start=x, rows=rows)
         rotation = self.positions.rotation(position_ids)
         layers = [None] * len(self.blocks) if cache is None else cache.layers
-        with nullcontext() if cache is None else _eager():
+        with nullcontext() if cache is None else uncompiled():
             for index, (block, layer) in enumerate(zip(self.blocks, layers, strict=True)):
                 x, values = beside.add(x, index)
                 x = block(x, mask=allowed, rotation=rotation, values=values, cache=layer)
         if cache is not None:
-            cache.advance(input_ids, 0 if tables is None else tables.reach)
+            cache.advance(input_ids, 0 if self.tables is None else self.tables.reach)
         out: Tensor = self.norm(x)
         return out
 
@@ -302,9 +301,3 @@ class Decoder(nn.Module):
                 before = self.embedding_norm(self.embedding(previous[0].clamp(min=0)))
                 x = self.tables.smear(x, before * known[:, :, None])
         return to_autocast(self.dropout(self.positions.embed(x, position_ids))), rows
-
-
-def _eager() -> AbstractContextManager[None]:
-    """Run compiled blocks as they are written: each length of a cache would be compiled anew."""
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance

@@ -54,6 +54,9 @@ def test_every_row_is_a_config_of_its_own(tmp_path, rows):
         run = make_run(parser, parser.parse_args(["--config", str(config)]))
         model = run.make_module()
         parts = model.network_config, model.optimizer_config, model.schedule_config
+        ids = torch.arange(32).view(2, 16)
+        batch = {"input_ids": ids, "labels": ids, "position_ids": None, "document_ids": None}
+        assert model.loss_sum(batch).isfinite()
         made[row] = json.dumps([to_plain(parts), model.z_loss, bench.tokens_a_step(row)])
     assert len(set(made.values())) == len(rows)
 
