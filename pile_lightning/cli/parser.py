@@ -13,7 +13,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from pile_lightning.cli.errors import our_message
 from pile_lightning.data import Source, StreamedText, TextData
 from pile_lightning.modules import CausalLM
-from pile_lightning.nn import NetworkConfig, NormConfig, PositionsConfig, TablesConfig
+from pile_lightning.nn import (
+    NetworkConfig,
+    NormConfig,
+    PositionsConfig,
+    ShortcutsConfig,
+    TablesConfig,
+)
 from pile_lightning.optim import OptimizerConfig, ScheduleConfig
 
 __all__ = ["PileParser", "ShortErrorParser"]
@@ -24,6 +30,7 @@ CONFIGS: list[Any] = [
     OptimizerConfig,
     PositionsConfig,
     ScheduleConfig,
+    ShortcutsConfig,
     Source,
     TablesConfig,
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.nn import (
+    CappedHead,
     ChunkedHead,
     Completion,
     DecoderConfig,
@@ -21,6 +22,7 @@ from pile_lightning.nn import (
     linear_cross_entropy,
     optimize_for_inference,
 )
+from pile_lightning.nn.checks import check_weight
 from pile_lightning.optim import LinearConfig, MuonConfig, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute
 
@@ -38,6 +40,11 @@ class CausalLM(LanguageModule):
         schedule: Factor on its learning rates as a function of the optimizer step.
         compile: Compile the network's blocks; without a C++ compiler it says so and goes on.
         activation_checkpointing: How much of the forward is computed again in the backward.
+        z_loss: Weight of the squared log-sum-exp of the logits, which training minimises beside the
+            negative log-likelihood (1e-4 in PaLM); scores are without it.
+
+    Raises:
+        ValueError: For a negative ``z_loss``.
 
     Example:
         >>> model = CausalLM(DecoderConfig(d_model=32, num_layers=1), vocab_size=65, max_seq_len=16)
@@ -56,7 +63,9 @@ class CausalLM(LanguageModule):
         schedule: ScheduleConfig = LinearConfig(),
         compile: bool = False,
         activation_checkpointing: Recompute = "none",
+        z_loss: float = 0.0,
     ) -> None:
+        check_weight(z_loss=z_loss)
         super().__init__(
             network,
             vocab_size=vocab_size,
@@ -66,6 +75,7 @@ class CausalLM(LanguageModule):
             compile=compile,
             activation_checkpointing=activation_checkpointing,
         )
+        self.z_loss = z_loss
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Return the logits of every position (batch, seq, vocab)."""
@@ -73,17 +83,19 @@ class CausalLM(LanguageModule):
         return logits
 
     def loss_sum(self, batch: TokenBatch) -> Tensor:
-        """Return the summed negative log-likelihood of the labels, in nats."""
-        return self._cross_entropy(batch, "sum")
+        """Return the summed negative log-likelihood of the labels, in nats, and the z-loss."""
+        return self._cross_entropy(batch, "sum", z_loss=self.z_loss)
 
     def token_nll(self, batch: TokenBatch) -> Tensor:
         """Return the nats of each label (batch, seq), 0 where ignored."""
         return self._cross_entropy(batch, "none")
 
-    def _cross_entropy(self, batch: TokenBatch, reduction: Any) -> Tensor:
+    def _cross_entropy(self, batch: TokenBatch, reduction: Any, *, z_loss: float = 0.0) -> Tensor:
         network = self.built_network
         if not isinstance(network, ChunkedHead):
-            return cross_entropy_sum(self(batch), batch["labels"], reduction=reduction)
+            return cross_entropy_sum(
+                self(batch), batch["labels"], reduction=reduction, z_loss=z_loss
+            )
         hidden = network.hidden(batch["input_ids"], **_where(batch))
         return linear_cross_entropy(
             hidden,
@@ -91,6 +103,8 @@ class CausalLM(LanguageModule):
             batch["labels"],
             reduction=reduction,
             compile=self.compiles,
+            logit_cap=network.logit_cap if isinstance(network, CappedHead) else None,
+            z_loss=z_loss,
         )
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:

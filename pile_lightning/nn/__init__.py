@@ -10,8 +10,9 @@ from pile_lightning.nn.flops import attention_flops, linear_flops
 from pile_lightning.nn.generation import Completion, complete, generate
 from pile_lightning.nn.inference import Quantization, fast_dtype, optimize_for_inference
 from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
+from pile_lightning.nn.logit_cap import cap_logits
 from pile_lightning.nn.loss import cross_entropy_sum, linear_cross_entropy
-from pile_lightning.nn.network import Cached, ChunkedHead, Counted, NetworkConfig
+from pile_lightning.nn.network import Cached, CappedHead, ChunkedHead, Counted, NetworkConfig
 from pile_lightning.nn.norms import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from pile_lightning.nn.pile import Pile, PileConfig
 from pile_lightning.nn.positions import (
@@ -24,6 +25,7 @@ from pile_lightning.nn.positions import (
 )
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
 from pile_lightning.nn.sampling import sample
+from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.sizes import SizedDecoderConfig
 from pile_lightning.nn.tables import Tables, TablesConfig
 
@@ -33,6 +35,7 @@ __all__ = [
     "AttentionConfig",
     "Block",
     "Cached",
+    "CappedHead",
     "ChunkedHead",
     "Completion",
     "Counted",
@@ -61,11 +64,14 @@ __all__ = [
     "RMSNorm",
     "RMSNormConfig",
     "RopeConfig",
+    "Shortcuts",
+    "ShortcutsConfig",
     "SinusoidalConfig",
     "SizedDecoderConfig",
     "Tables",
     "TablesConfig",
     "attention_flops",
+    "cap_logits",
     "complete",
     "cross_entropy_sum",
     "fast_dtype",

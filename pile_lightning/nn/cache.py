@@ -7,13 +7,15 @@ Rows may be of different lengths: each begins at position 0 of its own row, and 
 lies past its end.
 """
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 
 from pile_lightning.nn import masks
 from pile_lightning.nn.masks import Mask
 
-__all__ = ["KVCache", "LayerCache"]
+__all__ = ["KVCache", "LayerCache", "uncompiled"]
 
 
 class LayerCache:
@@ -266,3 +268,9 @@ class KVCache:
         for layer in self.layers:
             layer.length, layer.num_rows = max(lengths, default=0), len(lengths)
             layer.ends = ends
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Run compiled blocks as they are written: each length of a cache would be compiled anew."""
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance

@@ -2,7 +2,14 @@
 
 from collections.abc import Collection
 
-__all__ = ["check_length", "check_name", "check_share", "check_size"]
+__all__ = [
+    "check_length",
+    "check_name",
+    "check_positive",
+    "check_share",
+    "check_size",
+    "check_weight",
+]
 
 
 def check_length(length: int, max_seq_len: int | None) -> None:
@@ -19,6 +26,20 @@ def check_size(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}={size} is not positive; choose at least 1")
+
+
+def check_positive(**bounds: float) -> None:
+    """Raise a ValueError where a named bound is not above 0."""
+    for name, bound in bounds.items():
+        if not bound > 0:
+            raise ValueError(f"{name}={bound} is not above 0; choose e.g. 15, or null for none")
+
+
+def check_weight(**weights: float) -> None:
+    """Raise a ValueError where the named weight of a part of the loss is negative."""
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise ValueError(f"{name}={weight} is negative; choose e.g. 1e-4, or 0 for none")
 
 
 def check_share(**shares: float) -> None:

@@ -3,7 +3,8 @@
 ``exponentiate`` makes ``exp(logit - largest)`` of them and sums it up, in float32 or wider. That is
 all that is done to whole logits: the gradient by them is the same numbers with a factor for each
 row and another number at the label, so that both products of the backward take what is there, and
-the factor goes to their narrow side.
+the factor goes to their narrow side. Where logits are capped, the slope of the cap is in what is
+put, and not in the sum.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from pile_lightning.nn.logit_cap import cap_logits, cap_slope
+
 __all__ = ["compiled_pass", "exponentiate", "piece_size"]
 
-_Pass: TypeAlias = Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor]]
+_Pass: TypeAlias = Callable[[Tensor, Tensor, torch.dtype, float | None], tuple[Tensor, Tensor]]
 
 
 def piece_size(chunk_size: int, device: torch.device) -> int:
@@ -25,7 +28,13 @@ def piece_size(chunk_size: int, device: torch.device) -> int:
 
 
 def exponentiate(
-    z: Tensor, out: Tensor, *, piece: int, wide: torch.dtype, compile: bool = False
+    z: Tensor,
+    out: Tensor,
+    *,
+    piece: int,
+    wide: torch.dtype,
+    compile: bool = False,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Put the exponentials of logits into ``out``, each relative to the largest of its row.
 
@@ -37,9 +46,10 @@ def exponentiate(
         piece: Rows at a time; a multiple of it.
         wide: What is computed in.
         compile: Read and write in two compiled passes; eager, every operation is one.
+        cap: Bound of the logits, see ``cap_logits``; ``None`` for none.
 
     Returns:
-        The largest logit and the sum of the exponentials, of each row (rows, 1).
+        The largest (capped) logit and the sum of the exponentials, of each row (rows, 1).
 
     Example:
         >>> z = torch.zeros(1, 2)
@@ -48,7 +58,7 @@ def exponentiate(
     """
     one_pass = compiled_pass() if compile else _eager
     pieces = zip(torch.split(z, piece), torch.split(out, piece), strict=True)
-    largest, total = zip(*(one_pass(*each, wide) for each in pieces), strict=True)
+    largest, total = zip(*(one_pass(*each, wide, cap) for each in pieces), strict=True)
     return torch.cat(largest), torch.cat(total)
 
 
@@ -59,16 +69,18 @@ def compiled_pass() -> _Pass:
     return torch.compile(_fused, dynamic=False)
 
 
-def _fused(z: Tensor, out: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    largest = z.amax(-1, keepdim=True).to(wide)
-    e = (z.to(wide) - largest).exp()
-    out.copy_(e)
+def _fused(z: Tensor, out: Tensor, wide: torch.dtype, cap: float | None) -> tuple[Tensor, Tensor]:
+    largest = cap_logits(z.amax(-1, keepdim=True).to(wide), cap)
+    capped = cap_logits(z.to(wide), cap)
+    e = (capped - largest).exp()
+    out.copy_(e if cap is None else e * cap_slope(capped, cap))
     return largest, e.sum(-1, keepdim=True)
 
 
-def _eager(z: Tensor, out: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    e = z.to(wide)
+def _eager(z: Tensor, out: Tensor, wide: torch.dtype, cap: float | None) -> tuple[Tensor, Tensor]:
+    e = cap_logits(z.to(wide), cap)
+    slope = None if cap is None else cap_slope(e, cap)
     largest = e.amax(-1, keepdim=True)
     total = e.sub_(largest).exp_().sum(-1, keepdim=True)
-    out.copy_(e)
+    out.copy_(e if slope is None else e.mul_(slope))
     return largest, total

@@ -6,7 +6,7 @@ embedding, whose looked-up rows are normalised, and output projections that star
 GPT-2 and their kin are other values of the same fields.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,17 +15,20 @@ from torch import Tensor, nn
 
 from pile_lightning.nn import masks
 from pile_lightning.nn.attention import AttentionConfig
+from pile_lightning.nn.beside import Beside
 from pile_lightning.nn.block import Block
-from pile_lightning.nn.cache import KVCache
-from pile_lightning.nn.checks import check_length, check_share, check_size
+from pile_lightning.nn.cache import KVCache, uncompiled
+from pile_lightning.nn.checks import check_length, check_positive, check_share, check_size
 from pile_lightning.nn.feed_forward import FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
 from pile_lightning.nn.initialization import Embedding, InitConfig, Linear, initialize
+from pile_lightning.nn.logit_cap import cap_logits
 from pile_lightning.nn.masks import Mask
 from pile_lightning.nn.network import NetworkConfig
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.positions import PositionsConfig, RopeConfig
 from pile_lightning.nn.precision import to_autocast
+from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.tables import Tables, TablesConfig
 from pile_lightning.nn.vocabulary import project
 
@@ -38,7 +41,8 @@ class DecoderConfig(NetworkConfig):
 
     Raises:
         ValueError: If the parts do not fit together: heads that do not divide the width, rotary
-            features that do not pair up, a count that is not positive, a dropout outside [0, 1).
+            features that do not pair up, a count or bound that is not positive, a dropout outside
+            [0, 1).
 
     Example:
         >>> config = DecoderConfig(d_model=32, num_layers=2)
@@ -64,6 +68,10 @@ class DecoderConfig(NetworkConfig):
     """Norm of each looked-up row; null for none."""
     tables: TablesConfig | None = None
     """Look-up tables beside the blocks; null for none."""
+    shortcuts: ShortcutsConfig | None = None
+    """Ways from the embedding to every block; null for none."""
+    logit_cap: float | None = None
+    """Bound that the logits are bent to, see ``cap_logits``; null for none."""
     dropout: float = 0.0
     """Share of the embedding and of each layer's output that is dropped in training."""
     init: InitConfig = field(default_factory=InitConfig)
@@ -72,6 +80,8 @@ class DecoderConfig(NetworkConfig):
     def __post_init__(self) -> None:
         check_size(d_model=self.d_model, num_layers=self.num_layers)
         check_share(dropout=self.dropout)
+        if self.logit_cap is not None:
+            check_positive(logit_cap=self.logit_cap)
         head_dim = self.attention.resolve_head_dim(self.d_model)
         self.positions.validate(d_model=self.d_model, head_dim=head_dim)
 
@@ -97,7 +107,7 @@ class Decoder(nn.Module):
     that the whole stream, not only the products, moves half the bytes; parameters, norms, angles
     and the loss stay in float32.
 
-    It offers everything that ``network`` names: ``ChunkedHead``, ``Cached``, ``Counted``,
+    It offers everything that ``network`` names: ``CappedHead``, ``Cached``, ``Counted``,
     ``blocks``.
 
     Args:
@@ -127,14 +137,14 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(config.build_block() for _ in range(config.num_layers))
         self.norm = config.norm.build(width)
         kv_heads = config.attention.num_kv_heads or config.attention.num_heads
+        kv_width = kv_heads * head_dim
+        sizes = {"d_model": width, "kv_width": kv_width, "num_layers": config.num_layers}
         self.tables: Tables | None = None
         if config.tables is not None:
-            self.tables = config.tables.build(
-                vocab_size=vocab_size,
-                d_model=width,
-                kv_width=kv_heads * head_dim,
-                num_layers=config.num_layers,
-            )
+            self.tables = config.tables.build(vocab_size=vocab_size, **sizes)
+        self.shortcuts: Shortcuts | None = None
+        if config.shortcuts is not None:
+            self.shortcuts = config.shortcuts.build(**sizes)
         tied = config.tie_embeddings
         self.head: nn.Module | None = None
         if not tied:
@@ -207,22 +217,25 @@ class Decoder(nn.Module):
                 position_ids = cache.positions(seq, device)
         allowed: Mask = mask
         if mask is None:
-            allowed = _causal(input_ids, document_ids) if cache is None else cache.mask(seq, device)
+            allowed = masks.packed(seq, document_ids) if cache is None else cache.mask(seq, device)
         earlier = None if cache is None else cache.recent_ids
         x, rows = self._embed(input_ids, position_ids, earlier)
+        beside = Beside(self.tables, self.shortcuts, input_ids=input_ids, start=x, rows=rows)
         rotation = self.positions.rotation(position_ids)
         layers = [None] * len(self.blocks) if cache is None else cache.layers
-        with nullcontext() if cache is None else _eager():
+        with nullcontext() if cache is None else uncompiled():
             for index, (block, layer) in enumerate(zip(self.blocks, layers, strict=True)):
-                values = None
-                if self.tables is not None:
-                    x = self.tables.add(x, rows, index)
-                    values = self.tables.value(input_ids, index)
+                x, values = beside.add(x, index)
                 x = block(x, mask=allowed, rotation=rotation, values=values, cache=layer)
         if cache is not None:
             cache.advance(input_ids, 0 if self.tables is None else self.tables.reach)
         out: Tensor = self.norm(x)
         return out
+
+    @property
+    def logit_cap(self) -> float | None:
+        """The bound that the logits are bent to; None for none."""
+        return self.config.logit_cap
 
     @property
     def head_weight(self) -> Tensor:
@@ -247,7 +260,8 @@ class Decoder(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         head = self.laid_out_head
-        return project(x, self.head_weight) if head is None else cast(Tensor, head(x))
+        logits = project(x, self.head_weight) if head is None else cast(Tensor, head(x))
+        return cap_logits(logits, self.logit_cap)
 
     @property
     def num_parameters(self) -> int:
@@ -287,17 +301,3 @@ class Decoder(nn.Module):
                 before = self.embedding_norm(self.embedding(previous[0].clamp(min=0)))
                 x = self.tables.smear(x, before * known[:, :, None])
         return to_autocast(self.dropout(self.positions.embed(x, position_ids))), rows
-
-
-def _eager() -> AbstractContextManager[None]:
-    """Run compiled blocks as they are written: each length of a cache would be compiled anew."""
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-def _causal(input_ids: Tensor, document_ids: Tensor | None) -> Mask:
-    """Choose the cheapest form of "causal within a document" for whole rows."""
-    if document_ids is None:
-        return masks.CAUSAL
-    causal = masks.causal(input_ids.shape[1], device=input_ids.device)
-    return masks.CausalMask(causal & masks.document(document_ids))

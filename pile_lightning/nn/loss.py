@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pile_lightning.batch import IGNORE_INDEX
-from pile_lightning.nn.checks import check_name, check_size
+from pile_lightning.nn.checks import check_name, check_positive, check_size, check_weight
 from pile_lightning.nn.chunk_softmax import exponentiate, piece_size
+from pile_lightning.nn.logit_cap import cap_logits, cap_slope
 from pile_lightning.nn.precision import to_autocast
 from pile_lightning.nn.vocabulary import Vocabulary, split_vocabulary
 
@@ -31,25 +32,27 @@ _CHUNK_NUMBERS = 2**23
 _PRODUCT_NUMBERS = 2**20
 
 
-def cross_entropy_sum(logits: Tensor, labels: Tensor, *, reduction: Reduction = "sum") -> Tensor:
+def cross_entropy_sum(
+    logits: Tensor, labels: Tensor, *, reduction: Reduction = "sum", z_loss: float = 0.0
+) -> Tensor:
     """Sum the negative log-likelihoods of ``labels``, for a network that gives whole logits only.
 
     Args:
         logits: Logits (..., vocab), taken to float32 here.
         labels: The token to predict (...), or ``IGNORE_INDEX``.
         reduction: As for ``linear_cross_entropy``.
+        z_loss: As for ``linear_cross_entropy``.
 
     Example:
         >>> cross_entropy_sum(torch.zeros(2, 4), torch.tensor([1, -100]))
         tensor(1.3863)
     """
-    _check(logits, labels, reduction=reduction)
-    nll = F.cross_entropy(
-        logits.flatten(0, -2).float(),
-        labels.flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction=reduction,
-    )
+    _check(logits, labels, reduction=reduction, z_loss=z_loss)
+    wide, flat = logits.flatten(0, -2).float(), labels.flatten()
+    nll = F.cross_entropy(wide, flat, ignore_index=IGNORE_INDEX, reduction=reduction)
+    if z_loss:
+        squares = z_loss * wide.logsumexp(-1).square().masked_fill(flat == IGNORE_INDEX, 0)
+        nll = nll + (squares.sum() if reduction == "sum" else squares)
     return nll if reduction == "sum" else nll.view(labels.shape)
 
 
@@ -61,6 +64,8 @@ def linear_cross_entropy(
     chunk_size: int | None = None,
     reduction: Reduction = "sum",
     compile: bool = False,
+    logit_cap: float | None = None,
+    z_loss: float = 0.0,
 ) -> Tensor:
     """Sum the negative log-likelihoods of ``labels`` under logits ``hidden @ weight.T``.
 
@@ -77,16 +82,22 @@ def linear_cross_entropy(
         reduction: ``"sum"`` for one float32 number in nats; ``"none"`` for one for each label, 0
             where it is ignored. The gradient of ``"none"`` computes the logits a second time.
         compile: Compile what is done to the logits between the products.
+        logit_cap: Bound that the logits are bent to, see ``cap_logits``; ``None`` for none.
+        z_loss: Weight of the squared log-sum-exp of the logits, added to each label's loss: it
+            keeps the sum behind the softmax near 1 (Chowdhery et al., PaLM, 2022, section 5).
 
     Raises:
-        ValueError: If shapes do not fit, or for an unknown reduction.
+        ValueError: If shapes do not fit, for an unknown reduction, a bound that is not positive, or
+            a negative weight.
 
     Example:
         >>> weight = torch.zeros(4, 8)
         >>> linear_cross_entropy(torch.ones(1, 2, 8), weight, torch.tensor([[1, -100]]))
         tensor(1.3863)
     """
-    _check(hidden, labels, reduction=reduction)
+    _check(hidden, labels, reduction=reduction, z_loss=z_loss)
+    if logit_cap is not None:
+        check_positive(logit_cap=logit_cap)
     weight, vocabulary = split_vocabulary(weight)
     if chunk_size is None:
         # measured in bf16: of 8192 logits a row, 1024 rows are 7 % faster than 512; of 32768, none
@@ -96,13 +107,22 @@ def linear_cross_entropy(
         to_autocast(hidden).flatten(0, -2),
         weight,
         labels.flatten(),
-        vocabulary,
-        chunk_size,
-        compile,
+        _Settings(vocabulary, chunk_size, compile, logit_cap, z_loss),
         reduction == "sum",
         torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad),
     )
     return nll if reduction == "sum" else nll.view(labels.shape)
+
+
+class _Settings(NamedTuple):
+    """What a walk over the rows is told, beside the rows: see ``linear_cross_entropy``."""
+
+    vocabulary: Vocabulary
+    """Which ids the rows of the head's matrix are of."""
+    chunk_size: int
+    compile: bool
+    logit_cap: float | None
+    z_loss: float
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -114,15 +134,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         labels: Tensor,
-        vocabulary: Vocabulary,
-        chunk_size: int,
-        compile: bool,
+        settings: _Settings,
         summed: bool,
         differentiable: bool,
     ) -> Tensor:
-        ctx.settings = {"vocabulary": vocabulary, "chunk_size": chunk_size, "compile": compile}
+        ctx.settings = settings
         ones = torch.ones_like(labels, dtype=torch.float32) if summed and differentiable else None
-        nll, *gradients = _walk(hidden, weight, labels, row_gradients=ones, **ctx.settings)
+        nll, *gradients = _walk(hidden, weight, labels, settings, row_gradients=ones)
         ctx.gradients = gradients if summed else None
         if differentiable:
             ctx.save_for_backward(hidden, weight, labels)
@@ -138,9 +156,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         else:
             hidden, weight, labels = ctx.saved_tensors
             _, grad_hidden, grad_weight = _walk(
-                hidden, weight, labels, row_gradients=grad.expand(len(labels)), **ctx.settings
+                hidden, weight, labels, ctx.settings, row_gradients=grad.expand(len(labels))
             )
-        return grad_hidden, grad_weight, None, None, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 class _Walk(NamedTuple):
@@ -153,23 +171,20 @@ def _walk(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
+    settings: _Settings,
     *,
-    vocabulary: Vocabulary,
-    chunk_size: int,
-    compile: bool,
     row_gradients: Tensor | None,
 ) -> _Walk:
-    """Compute each row's negative log-likelihood, and gradients where ``row_gradients`` are given.
+    """Compute each row's loss, and gradients where ``row_gradients`` are given.
 
     Args:
         hidden: Rows (rows, d_model), in the type that products are made in.
         weight: The head's matrix (vocab, d_model), in any type; of peers, this rank's rows.
         labels: One for each row.
-        vocabulary: Which ids the rows of ``weight`` are of.
-        chunk_size: Rows at a time, at most.
-        compile: Compile the softmax.
-        row_gradients: Gradient of the result by each row's negative log-likelihood (rows,).
+        settings: How it is walked, and what the loss is.
+        row_gradients: Gradient of the result by each row's loss (rows,).
     """
+    vocabulary, cap = settings.vocabulary, settings.logit_cap
     rows, vocab = hidden.shape[0], weight.shape[0]
     narrow_weight = weight.to(hidden.dtype)
     wide = torch.promote_types(hidden.dtype, torch.float32)
@@ -183,7 +198,7 @@ def _walk(
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=wide)
     # chunks of one size where they can be
-    chunk_size = -(-rows // -(-rows // chunk_size)) if rows else 1
+    chunk_size = -(-rows // -(-rows // settings.chunk_size)) if rows else 1
     piece = piece_size(chunk_size, hidden.device)
     room = piece * -(-chunk_size // piece)
     # one buffer for the logits and exponentials of all chunks, which stand a piece before the
@@ -195,22 +210,35 @@ def _walk(
         x, column, here = hidden[chunk], columns[chunk], inside[chunk]
         count = len(x)
         z = torch.mm(x, narrow_weight.T, out=buffer[piece : piece + count])
-        at_label = z.gather(1, column).to(wide)
+        at_label = cap_logits(z.gather(1, column).to(wide), cap)
         # also of rows that there are not, in the last chunk, so that one size is compiled
         largest, total = (
             each[:count]
             for each in exponentiate(
-                buffer[piece:], buffer[:room], piece=piece, wide=wide, compile=compile
+                buffer[piece:],
+                buffer[:room],
+                piece=piece,
+                wide=wide,
+                compile=settings.compile,
+                cap=cap,
             )
         )
         e = buffer[:count]
         log_sum, label_logit = vocabulary.combine(largest + total.log(), at_label * here)
-        nll[chunk] = (log_sum - label_logit).squeeze(-1)
+        loss, share = log_sum - label_logit, (largest - log_sum).exp()
+        if settings.z_loss:
+            loss += settings.z_loss * log_sum.square()
+            share *= 1 + 2 * settings.z_loss * log_sum
+        nll[chunk] = loss.squeeze(-1)
         if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
             # by the logits it is a factor of the row times (exponentials - a number at the label)
-            share = (largest - log_sum).exp()
-            e[numbers[:count], column] = ((at_label - largest).exp() - here / share).to(e.dtype)
-            factor = share * row_gradients[chunk]
+            label = (at_label - largest).exp() - here / share
+            if cap is not None:
+                label *= cap_slope(at_label, cap)
+            rounded = label.to(e.dtype)
+            e[numbers[:count], column] = rounded
+            # the label's number outweighs the others: what rounding took from it goes to the factor
+            factor = share * row_gradients[chunk] * (label / rounded).nan_to_num(1.0)
             torch.mm(e, narrow_weight, out=grad_hidden[chunk]).mul_(factor)
             _add_product(grad_weight, e, (x * factor).to(x.dtype))
     if grad_hidden is not None:
@@ -228,10 +256,11 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         part += torch.mm(columns.T, b)
 
 
-def _check(x: Tensor, labels: Tensor, *, reduction: str) -> None:
+def _check(x: Tensor, labels: Tensor, *, reduction: str, z_loss: float) -> None:
     if x.shape[:-1] != labels.shape:
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} do not fit {tuple(x.shape)}; every row but the "
             f"last dimension needs one label"
         )
     check_name(("sum", "none"), reduction=reduction)
+    check_weight(z_loss=z_loss)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["CAUSAL", "CausalMask", "Mask", "causal", "document", "padding", "prefix"]
+__all__ = ["CAUSAL", "CausalMask", "Mask", "causal", "document", "packed", "padding", "prefix"]
 
 
 class _Known(Enum):
@@ -96,6 +96,25 @@ def document(document_ids: Tensor) -> Tensor:
                 [0, 0, 1]], dtype=torch.int32)
     """
     return (document_ids[:, :, None] == document_ids[:, None, :])[:, None]
+
+
+def packed(num_positions: int, document_ids: Tensor | None) -> Mask:
+    """Choose the cheapest form of "causal within a document" for whole rows.
+
+    Args:
+        num_positions: Positions of a row.
+        document_ids: The document that each belongs to (batch, seq); ``None`` means one a row.
+
+    Returns:
+        ``CAUSAL``, or a ``CausalMask``.
+
+    Example:
+        >>> packed(3, None) is CAUSAL
+        True
+    """
+    if document_ids is None:
+        return CAUSAL
+    return CausalMask(causal(num_positions, device=document_ids.device) & document(document_ids))
 
 
 def prefix(lengths: Tensor, num_keys: int) -> Tensor:

@@ -9,7 +9,7 @@ of the document, ``None`` meaning 0 .. seq-1. ``document_ids`` (batch, seq) say 
 position belongs to, and no position may attend outside its own; ``None`` means one document a row.
 ``logits`` are (batch, seq, vocab), those at position ``t`` for the token at ``t + 1``. That is all.
 
-Three small protocols describe what a network may offer beyond it; callers ask with ``isinstance``.
+Four small protocols describe what a network may offer beyond it; callers ask with ``isinstance``.
 They hold methods and properties only, never plain attributes: ``isinstance`` looks at the class,
 and what ``nn.Module`` keeps for an instance (parameters, sub-modules) is not to be found there. For
 the same reason the one optional attribute has no protocol: an ``nn.ModuleList`` called ``blocks``
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pile_lightning.nn.cache import KVCache
 
-__all__ = ["Cached", "ChunkedHead", "Counted", "NetworkConfig"]
+__all__ = ["Cached", "CappedHead", "ChunkedHead", "Counted", "NetworkConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,16 @@ class ChunkedHead(Protocol):
     @property
     def head_weight(self) -> Tensor:
         """The head's matrix (vocab, d_model)."""
+        ...
+
+
+@runtime_checkable
+class CappedHead(ChunkedHead, Protocol):
+    """A network whose logits are those of its head, bent to a bound: see ``cap_logits``."""
+
+    @property
+    def logit_cap(self) -> float | None:
+        """The bound; None for none."""
         ...
 
 

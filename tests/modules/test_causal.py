@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.modules import CausalLM
-from pile_lightning.nn import DecoderConfig
+from pile_lightning.nn import DecoderConfig, cross_entropy_sum
 from pile_lightning.optim import AdamWConfig, LinearConfig, MuonConfig
 
 VOCAB, SEQ = 31, 12
@@ -180,6 +180,29 @@ def test_validation_scores_tokens_and_bytes_by_domain(tmp_path):
     assert scores["val/odd/bits_per_byte"] == pytest.approx(
         (bits[odd].sum() / rows["num_bytes"][odd].sum()).item(), rel=1e-5
     )
+
+
+def test_training_minimises_the_z_loss_and_scores_are_without_it(tmp_path):
+    rows = make_rows(4)
+    plain, model = randomised(make_model()), randomised(make_model(z_loss=0.1))
+    model.load_state_dict(plain.state_dict())
+    counted = rows["labels"] != IGNORE_INDEX
+    squares = plain(rows).float().logsumexp(-1).square()[counted].sum()
+    torch.testing.assert_close(model.loss_sum(rows), plain.loss_sum(rows) + 0.1 * squares)
+    torch.testing.assert_close(model.token_nll(rows), plain.token_nll(rows))
+    with pytest.raises(ValueError, match="z_loss=-1.0 is negative; choose e.g. 1e-4, or 0"):
+        make_model(z_loss=-1.0)
+
+
+@torch.no_grad()
+def test_capped_logits_are_trained_and_scored_as_they_are_given():
+    network = DecoderConfig(d_model=32, num_layers=2, logit_cap=1.0)
+    model = randomised(CausalLM(network, vocab_size=VOCAB, max_seq_len=SEQ))
+    rows = make_rows(4)
+    expected = cross_entropy_sum(model(rows), rows["labels"], reduction="none")
+    torch.testing.assert_close(model.token_nll(rows), expected)
+    torch.testing.assert_close(model.loss_sum(rows), expected.sum())
+    assert model(rows).abs().max() <= 1
 
 
 def test_predictions_are_the_probabilities_after_the_last_label(tmp_path):

@@ -8,7 +8,7 @@ from torch import nn
 
 from pile_lightning import CausalLM, DecoderConfig
 from pile_lightning.batch import without_needless_mask
-from pile_lightning.nn import AttentionConfig, TablesConfig, chunk_softmax
+from pile_lightning.nn import AttentionConfig, ShortcutsConfig, TablesConfig, chunk_softmax
 from pile_lightning.optim import AdamWConfig
 
 # the compiler looks at attributes that warn of it
@@ -60,15 +60,21 @@ def make_steps(model):
 
 
 @pytest.mark.slow
-def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(traced):
+@pytest.mark.parametrize(
+    ("more", "z_loss"), [({}, 0.0), ({"shortcuts": ShortcutsConfig(), "logit_cap": 15.0}, 1e-4)]
+)
+def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(
+    traced, more, z_loss
+):
     torch._dynamo.utils.counters.clear()
     network = DecoderConfig(
         d_model=32,
         num_layers=2,
         attention=AttentionConfig(num_heads=4, num_kv_heads=2),
         tables=TablesConfig(),
+        **more,
     )
-    model = CausalLM(network, vocab_size=50, max_seq_len=32, compile=True)
+    model = CausalLM(network, vocab_size=50, max_seq_len=32, compile=True, z_loss=z_loss)
     step = make_steps(model)
     for packed in (False, True):
         step(packed=packed)

@@ -13,8 +13,10 @@ from pile_lightning.nn import (
     NoPositionsConfig,
     RMSNormConfig,
     RopeConfig,
+    ShortcutsConfig,
     SinusoidalConfig,
     TablesConfig,
+    cross_entropy_sum,
     linear_cross_entropy,
     masks,
 )
@@ -29,6 +31,8 @@ POSITIONS = [
 KINDS = [
     *({"positions": positions} for positions in POSITIONS),
     {"tables": TablesConfig(ngram_rows=(64, 32), value_layers=1)},
+    {"shortcuts": ShortcutsConfig(), "logit_cap": 3.0},
+    {"shortcuts": ShortcutsConfig(), "tables": TablesConfig(ngram_rows=(64,), value_layers=1)},
 ]
 GROUPED = AttentionConfig(num_heads=4, num_kv_heads=2)
 
@@ -132,6 +136,53 @@ def test_logits_are_hidden_times_head(perturb, tied):
     torch.testing.assert_close(network(ids), network.hidden(ids) @ network.head_weight.T)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@torch.no_grad()
+def test_capped_logits_are_those_of_the_loss_and_of_generation(perturb, reduction):
+    network, ids = build(perturb, logit_cap=0.5), tokens()
+    logits = network(ids)
+    assert 0.4 < logits.abs().max() < 0.5
+    torch.testing.assert_close(
+        linear_cross_entropy(
+            network.hidden(ids), network.head_weight, ids, reduction=reduction, logit_cap=0.5
+        ),
+        cross_entropy_sum(logits, ids, reduction=reduction),
+    )
+    cache = network.make_cache(2)
+    torch.testing.assert_close(network.next_logits(ids, cache=cache), logits[:, -1])
+
+
+@torch.no_grad()
+def test_shortcuts_show_the_token_itself_to_every_block():
+    # blocks that write nothing to the stream: what differs comes by the shortcut alone
+    shortcuts = ShortcutsConfig(values=False)
+    network = DecoderConfig(d_model=8, num_layers=3, shortcuts=shortcuts).build(
+        vocab_size=50, max_seq_len=4
+    )
+    network.norm = torch.nn.Identity()
+    once = network.hidden(torch.tensor([[7]]))
+    network.shortcuts.stream_shares.copy_(torch.tensor([0.5, 2.0]))
+    torch.testing.assert_close(network.hidden(torch.tensor([[7]])), 3.5 * once)
+
+
+@pytest.mark.parametrize(("layer", "share"), [(0, 0.3), (1, 0.8)])
+@torch.no_grad()
+def test_every_block_attends_to_values_of_the_embedding(layer, share):
+    network = DecoderConfig(d_model=8, num_layers=2, shortcuts=ShortcutsConfig(stream=False)).build(
+        vocab_size=50, max_seq_len=4
+    )
+    for block in network.blocks:  # its own values are none, and it writes what it gathers
+        torch.nn.init.zeros_(block.attention.v.weight)
+    network.shortcuts.value_shares.copy_(torch.tensor([0.3, 0.8]))
+    block = network.blocks[layer]
+    torch.nn.init.eye_(block.attention.out.weight)
+    network.norm = torch.nn.Identity()
+    ids = torch.tensor([[7]])
+    start = network.embedding_norm(network.embedding(ids))
+    expected = start + share * network.shortcuts.source(start)
+    torch.testing.assert_close(network.hidden(ids), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_under_autocast_the_stream_is_bf16_and_the_parameters_are_not(perturb):
     network = build(perturb)
     types = []
@@ -227,6 +278,7 @@ def test_document_ids_are_never_ignored(perturb):
     [
         ({"d_model": 0}, "d_model=0 is not positive; choose at least 1"),
         ({"num_layers": 0}, "num_layers=0 is not positive"),
+        ({"logit_cap": 0.0}, "logit_cap=0.0 is not above 0; choose e.g. 15, or null for none"),
         ({"dropout": 1.0}, "dropout=1.0 is a share and must be at least 0 and below 1"),
         ({"d_model": 255}, "d_model=255 is not a multiple of num_heads=2; choose num_heads among"),
         ({"d_model": 6}, "head_dim=3, that is 3 features, and need an even number"),

@@ -5,7 +5,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pile_lightning.nn import AttentionConfig, DecoderConfig, FeedForwardConfig, PileConfig
+from pile_lightning.nn import (
+    AttentionConfig,
+    DecoderConfig,
+    FeedForwardConfig,
+    PileConfig,
+    ShortcutsConfig,
+)
 
 BATCH, SEQ = 2, 16
 
@@ -20,6 +26,7 @@ BATCH, SEQ = 2, 16
             attention=AttentionConfig(num_heads=4, num_kv_heads=2, head_dim=12),
             feed_forward=FeedForwardConfig(activation="silu", gated=True, d_ff=40),
         ),
+        DecoderConfig(d_model=32, shortcuts=ShortcutsConfig()),
         PileConfig(d_model=32, num_layers=2),
     ],
 )

@@ -5,6 +5,7 @@ from torch import nn
 
 from pile_lightning.nn import (
     Cached,
+    CappedHead,
     ChunkedHead,
     Counted,
     DecoderConfig,
@@ -12,23 +13,25 @@ from pile_lightning.nn import (
     PileConfig,
 )
 
+PROTOCOLS = (Cached, CappedHead, ChunkedHead, Counted)
+
 
 @pytest.mark.parametrize(
     ("config", "protocols"),
     [
-        (DecoderConfig(d_model=32), {Cached, ChunkedHead, Counted}),
+        (DecoderConfig(d_model=32), {Cached, CappedHead, ChunkedHead, Counted}),
         (PileConfig(d_model=32), {ChunkedHead, Counted}),
     ],
 )
 def test_ours_offer_what_they_offer(config, protocols):
     network = config.build(vocab_size=50, max_seq_len=16)
-    assert {p for p in (Cached, ChunkedHead, Counted) if isinstance(network, p)} == protocols
+    assert {p for p in PROTOCOLS if isinstance(network, p)} == protocols
     assert isinstance(network.blocks, nn.ModuleList)
     assert network.num_parameters == sum(p.numel() for p in network.parameters())
 
 
 def test_a_bare_network_offers_nothing():
-    assert not any(isinstance(nn.Linear(2, 2), p) for p in (Cached, ChunkedHead, Counted))
+    assert not any(isinstance(nn.Linear(2, 2), p) for p in PROTOCOLS)
 
 
 def test_configs_are_frozen_and_hashable_data():

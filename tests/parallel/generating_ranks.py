@@ -14,6 +14,7 @@ from pile_lightning import DecoderConfig
 from pile_lightning.nn import (
     AttentionConfig,
     FeedForwardConfig,
+    ShortcutsConfig,
     TablesConfig,
     complete,
     generate,
@@ -32,6 +33,8 @@ NETWORKS = {
         feed_forward=FeedForwardConfig(activation="silu", gated=True, d_ff=48),
         tie_embeddings=False,
         tables=TablesConfig(ngram_rows=(64,)),
+        shortcuts=ShortcutsConfig(),
+        logit_cap=3.0,
     ),
 }
 LAYOUTS = {"shard 2": Layout(shard=2), "tensor 2": Layout(tensor=2)}

@@ -23,6 +23,7 @@ from pile_lightning.nn import (
     Decoder,
     FeedForwardConfig,
     PileConfig,
+    ShortcutsConfig,
     TablesConfig,
     cross_entropy_sum,
     linear_cross_entropy,
@@ -63,6 +64,8 @@ NETWORKS = {
         feed_forward=FeedForwardConfig(activation="silu", gated=True, d_ff=48, bias=True),
         tie_embeddings=False,
         tables=TablesConfig(ngram_rows=(64,), value_layers=1),
+        shortcuts=ShortcutsConfig(),
+        logit_cap=4.0,
     ),
     "pile": PileConfig(d_model=32, num_heads=2, num_layers=2, dropout=0.0),
     "mine": MineConfig(),
@@ -89,7 +92,9 @@ def differ(one, other):
 
 def loss(network, ids, labels):
     if isinstance(network, Decoder):
-        return linear_cross_entropy(network.hidden(ids), network.head_weight, labels, chunk_size=7)
+        hidden, weight = network.hidden(ids), network.head_weight
+        settings = {"chunk_size": 7, "logit_cap": network.logit_cap, "z_loss": 0.02}
+        return linear_cross_entropy(hidden, weight, labels, **settings)
     return cross_entropy_sum(network(ids), labels)
 
 

@@ -7,6 +7,7 @@ from pile_lightning.nn import (
     DecoderConfig,
     FeedForwardConfig,
     PileConfig,
+    ShortcutsConfig,
     TablesConfig,
 )
 from pile_lightning.optim import AdamWConfig, MuonConfig
@@ -23,6 +24,9 @@ NETWORKS = {
         feed_forward=FeedForwardConfig(activation="silu", gated=True, d_ff=320),
     ),
     "tables": DecoderConfig(d_model=128, num_layers=3, tables=TablesConfig(ngram_rows=(512,))),
+    "shortcuts": DecoderConfig(
+        d_model=128, num_layers=3, shortcuts=ShortcutsConfig(), logit_cap=15.0
+    ),
     "untied": DecoderConfig(d_model=128, num_layers=3, tie_embeddings=False),
     "pile": PileConfig(d_model=128, num_layers=2),
 }
@@ -32,6 +36,7 @@ CASES = [
     ("gated", AdamWConfig(), "32-true", "full", 2),
     ("gated", MuonConfig(), "bf16-mixed", "selective", 2),
     ("tables", AdamWConfig(), "32-true", "none", 2),
+    ("shortcuts", MuonConfig(), "bf16-mixed", "none", 1),
     ("pile", AdamWConfig(), "bf16-true", "none", 1),
 ]
 
