@@ -25,6 +25,7 @@ from pile_lightning.nn.positions import (
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
 from pile_lightning.nn.sampling import sample
 from pile_lightning.nn.sizes import SizedDecoderConfig
+from pile_lightning.nn.stacking import StackedKernels
 from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "RopeConfig",
     "SinusoidalConfig",
     "SizedDecoderConfig",
+    "StackedKernels",
     "Tables",
     "TablesConfig",
     "attention_flops",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
 
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.nn.checks import check_name, check_size
@@ -82,6 +83,18 @@ def linear_cross_entropy(
         >>> linear_cross_entropy(torch.ones(1, 2, 8), weight, torch.tensor([[1, -100]]))
         tensor(1.3863)
     """
+    if has_torch_function((hidden, weight, labels)):
+        # as torch's own functions do: what computes several networks at once has another way
+        return handle_torch_function(  # type: ignore[no-any-return]
+            linear_cross_entropy,
+            (hidden, weight, labels),
+            hidden,
+            weight,
+            labels,
+            chunk_size=chunk_size,
+            reduction=reduction,
+            compile=compile,
+        )
     _check(hidden, labels, reduction=reduction)
     check_size(chunk_size=chunk_size)
     weight, vocabulary = split_vocabulary(weight)
