@@ -85,7 +85,7 @@ def linear_cross_entropy(
     """
     if has_torch_function((hidden, weight, labels)):
         # as torch's own functions do: what computes several networks at once has another way
-        return handle_torch_function(  # type: ignore[no-any-return]
+        nll: Tensor = handle_torch_function(
             linear_cross_entropy,
             (hidden, weight, labels),
             hidden,
@@ -95,10 +95,11 @@ def linear_cross_entropy(
             reduction=reduction,
             compile=compile,
         )
+        return nll
     _check(hidden, labels, reduction=reduction)
     check_size(chunk_size=chunk_size)
     weight, vocabulary = split_vocabulary(weight)
-    nll: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         to_autocast(hidden).flatten(0, -2),
         weight,
         labels.flatten(),

@@ -1,7 +1,7 @@
 """Kernels for several networks of one shape that are computed as one, by ``torch.vmap``.
 
 ``vmap`` gives every operation a leading axis, of members. For three it has no good rule: attention
-goes member by member on a CPU, a linear layer repeats its weights for each row of the batch, and the
+goes member by member on a CPU, a linear layer makes a product of each row of the batch, and the
 chunked loss is an autograd function that it cannot look into. ``StackedKernels`` puts others in
 their place, in any network: it sees functions by name, whoever calls them.
 """
@@ -45,7 +45,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         return F.linear(input, weight, bias)
     # rows under one another: one product a member
     rows = F.linear(input.flatten(0, -2), weight, bias)
-    return rows.unflatten(0, input.shape[:-1])
+    return rows.view(*input.shape[:-1], -1)
 
 
 def _attention(
@@ -55,18 +55,11 @@ def _attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
+    **more: Any,
 ) -> Tensor:
-    settings = {
-        "dropout_p": dropout_p,
-        "is_causal": is_causal,
-        "scale": scale,
-        "enable_gqa": enable_gqa,
-    }
+    settings = {"dropout_p": dropout_p, "is_causal": is_causal, **more}
     if query.ndim < 3:
-        parts = (part[None] for part in (query, key, value))
-        return _attention(*parts, attn_mask, **settings)[0]
+        return _attention(query[None], key[None], value[None], attn_mask, **settings)[0]
     out: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
         query, key, value, attn_mask, settings
     )
@@ -127,7 +120,7 @@ class _Attention(_OfMembers):
                 mask = mask.unsqueeze(1)
             mask = mask.expand(-1, len(q) // members, *mask.shape[2:]).flatten(0, 1)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, **settings)
-        return out.unflatten(0, (members, -1)), 0
+        return out.view(members, -1, *out.shape[1:]), 0
 
 
 class _Loss(_OfMembers):

@@ -1,7 +1,8 @@
 """Blocks of stacked networks, compiled: one graph of all members serves all layers.
 
-The compiler does not trace what ``vmap`` is in the middle of. So a block steps out of it, to tensors
-that have an axis of members as any other axis, and what is compiled there has the ``vmap`` inside.
+The compiler traces nothing that is called from within ``vmap``. So a block steps out of it, to
+tensors that have an axis of members like any other, and what is compiled there has a ``vmap``
+inside.
 """
 
 import copy

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from pile_lightning.modules.stacked.alike import check_alike
+from pile_lightning.modules.stacked.alike import why_not_stack
 from pile_lightning.modules.stacked.regions import compile_stacked
 from pile_lightning.nn import StackedKernels
 from pile_lightning.parallel.blocks import blocks_of
@@ -48,7 +48,9 @@ class Stack(Generic[M]):
     """
 
     def __init__(self, members: Sequence[M], *, compile: bool = False) -> None:
-        check_alike(members)
+        problem = why_not_stack(members)
+        if problem is not None:
+            raise ValueError(f"these members cannot be computed as one: {problem}")
         self.members = list(members)
         self._parts = self._twin_parts(compile=compile)
         self._weights: dict[str, _Weight] = {}
