@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["compile_stacked"]
+__all__ = ["compile_stacked", "compiled"]
 
 
 def compile_stacked(block: nn.Module) -> None:
@@ -52,11 +52,12 @@ class _Graph(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], block: nn.Module, spec: Any, *leaves: Any
     ) -> tuple[Any, int]:
-        return _compiled()(block, spec, in_dims[2:], leaves), 0
+        return compiled()(block, spec, in_dims[2:], leaves), 0
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
+def compiled() -> Callable[..., Any]:
+    """Return what computes a block of all members."""
     # not where the module is imported: that would import the compiler
     return torch.compile(_all_members, dynamic=False)
 

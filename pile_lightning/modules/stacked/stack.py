@@ -65,22 +65,29 @@ class Stack(Generic[M]):
             function: Called once, with a module that stands for all; any method of it may be used
                 that looks at shapes and not at numbers.
         """
-        weights = list(self._weights.values())
-        trained = [weight for weight in weights if weight.own[0].requires_grad]
-        wholes: tuple[Tensor, ...] = _Whole.apply(  # type: ignore[no-untyped-call]
-            [weight.whole for weight in trained], *(p for weight in trained for p in weight.own)
-        )
-        parameters = {f"module.{name}": weight.whole for name, weight in self._weights.items()}
-        names = [name for name, weight in self._weights.items() if weight.own[0].requires_grad]
-        parameters |= {f"module.{name}": whole for name, whole in zip(names, wholes, strict=True)}
+        parameters = {f"module.{name}": whole for name, whole in self._wholes().items()}
         caller = _Caller(self._twin())
 
         def one(parameters: dict[str, Tensor]) -> Tensor:
             return cast(Tensor, torch.func.functional_call(caller, parameters, (function,)))
 
-        with StackedKernels():
+        # networks that know that no gradient is wanted work in place, for which vmap has no rules;
+        # where no parameter asks for one, nothing is recorded
+        with StackedKernels(), torch.enable_grad():
             out: Tensor = torch.vmap(one, randomness="different")(parameters)
         return out
+
+    def _wholes(self) -> dict[str, Tensor]:
+        """Return the weights of all members, tied to their parameters where those are trained."""
+        wholes = {name: weight.whole for name, weight in self._weights.items()}
+        if not torch.is_grad_enabled():
+            return wholes
+        trained = [name for name in wholes if self._weights[name].own[0].requires_grad]
+        parameters = [parameter for name in trained for parameter in self._weights[name].own]
+        tied = _Whole.apply(  # type: ignore[no-untyped-call]
+            [wholes[name] for name in trained], *parameters
+        )
+        return wholes | dict(zip(trained, tied, strict=True))
 
     def release(self) -> None:
         """Give each member memory of its own again; the stack is used up.
