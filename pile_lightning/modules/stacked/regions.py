@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from pile_lightning.nn import StackedKernels
+
 __all__ = ["compile_stacked", "compiled"]
 
 
@@ -75,4 +77,5 @@ def _all_members(
         return torch.func.functional_call(block, parameters, args, kwargs)
 
     dims = tuple(in_dims[place] for place in places)
-    return torch.vmap(one, in_dims=dims, randomness="different")(*(leaves[p] for p in places))
+    with StackedKernels():  # the one around the outer vmap is off where its rules are computed
+        return torch.vmap(one, in_dims=dims, randomness="different")(*(leaves[p] for p in places))
