@@ -2,6 +2,7 @@
 
 import copy
 import re
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -148,16 +149,18 @@ def test_losses_and_gradients_are_those_of_each_alone(network, packed):
     assert_same_gradients(members, alone)
 
 
-def test_each_tokens_loss_and_the_logits_are_those_of_each_alone():
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_each_tokens_loss_and_the_logits_are_those_of_each_alone(without_gradients):
     members = make_members()
     batch = make_batch()
     stack = Stack(members)
-    with torch.no_grad():
+    with without_gradients():
         nll = stack(lambda member: member.token_nll(batch))
         logits = stack(lambda member: member(batch))
         for number, member in enumerate(members):
             torch.testing.assert_close(nll[number], member.token_nll(batch))
             torch.testing.assert_close(logits[number], member(batch))
+    assert not nll.requires_grad
     assert nll.shape == (3, 4, SEQ)
     assert logits.shape == (3, 4, SEQ, VOCAB)
 
@@ -246,6 +249,7 @@ def make_focal(gamma):
 def test_an_objective_of_ones_own_is_stacked_with_what_it_is_told_meanwhile():
     members = [make_focal(2.0), make_focal(2.0)]
     stack = Stack(members)
+    stack(of_losses(make_batch()))
     members[0].gamma = 3.0  # the first stands for all
     losses = stack(of_losses(make_batch()))
     torch.testing.assert_close(losses[0], members[0].loss_sum(make_batch()))
@@ -430,18 +434,32 @@ def test_how_members_learn_may_differ():
 # -- the choice -----------------------------------------------------------------------------------
 
 
-def test_the_faster_way_is_chosen_and_nothing_is_left_of_the_trial():
-    members = make_members()
-    batch = make_batch()
+class Sleeps(CausalLM):
+    def loss_sum(self, batch):
+        time.sleep(0.05)  # once as one, and as often as there are members one after another
+        return super().loss_sum(batch)
+
+
+@pytest.mark.parametrize("faster", ["as one", "one after another"])
+def test_the_faster_way_is_chosen_and_nothing_is_left_of_the_trial(faster, monkeypatch):
+    config = DecoderConfig(d_model=32, num_layers=1, dropout=0.1)
+    kind = Sleeps if faster == "as one" else CausalLM
+    members = [kind(network=config, vocab_size=VOCAB, max_seq_len=SEQ) for _ in range(3)]
+    for member in members:
+        member.configure_model()
+    if faster != "as one":
+        call = Stack.__call__
+        monkeypatch.setattr(Stack, "__call__", lambda *given: time.sleep(0.1) or call(*given))
     before = torch.get_rng_state(), copy.deepcopy(members[0].state_dict())
-    choice = choose_stack(members, batch, seconds=0.1)
-    assert (choice.stack is not None) == choice.reason.startswith("as one: a step of 3 members")
+    choice = choose_stack(members, make_batch(), seconds=0)
+    assert choice.reason.startswith(f"{faster}: a step of 3 members takes ")
+    assert (choice.stack is not None) == (faster == "as one")
     assert torch.equal(torch.get_rng_state(), before[0])
     assert all(p.grad is None for member in members for p in member.parameters())
     for name, weight in members[0].state_dict().items():
         assert torch.equal(weight, before[1][name])
-    wide = members[0].network.norm.weight.untyped_storage().nbytes() > 4 * 32
-    assert wide == (choice.stack is not None)
+    held = members[0].network.norm.weight.untyped_storage().nbytes()
+    assert held == 4 * 32 * (3 if faster == "as one" else 1)
 
 
 class Looks(CausalLM):

@@ -72,7 +72,7 @@ class Stack(Generic[M]):
             return cast(Tensor, torch.func.functional_call(caller, parameters, (function,)))
 
         # networks that know that no gradient is wanted work in place, for which vmap has no rules;
-        # where no parameter asks for one, nothing is recorded
+        # nothing is recorded then, as the weights were tied to no parameter
         with StackedKernels(), torch.enable_grad():
             out: Tensor = torch.vmap(one, randomness="different")(parameters)
         return out
@@ -80,8 +80,6 @@ class Stack(Generic[M]):
     def _wholes(self) -> dict[str, Tensor]:
         """Return the weights of all members, tied to their parameters where those are trained."""
         wholes = {name: weight.whole for name, weight in self._weights.items()}
-        if not torch.is_grad_enabled():
-            return wholes
         trained = [name for name in wholes if self._weights[name].own[0].requires_grad]
         parameters = [parameter for name in trained for parameter in self._weights[name].own]
         tied = _Whole.apply(  # type: ignore[no-untyped-call]
