@@ -15,6 +15,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from pile_lightning.checkpoint.safetensors_file import SummingFile
+from pile_lightning.checkpoint.tree import without_excess
 
 __all__ = ["is_sealed", "read_file", "read_file_summary", "verify_file", "write_file"]
 
@@ -39,7 +40,7 @@ def write_file(checkpoint: dict[str, Any], path: Path, summary: dict[str, Any]) 
     with path.open("wb") as raw:
         file = _ZipFile(raw)
         try:
-            torch.save(checkpoint, cast(IO[bytes], file))
+            torch.save(without_excess(checkpoint), cast(IO[bytes], file))
         except Exception as error:
             if file.error is not None:  # torch tells of it as "unexpected pos"
                 raise file.error from None

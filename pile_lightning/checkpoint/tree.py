@@ -1,12 +1,22 @@
 """A checkpoint is a tree of dictionaries and lists: its tensors by path, and the rest as it is."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-__all__ = ["Path", "at", "copy_to_memory", "name_of", "place", "replace_values", "split_tensors"]
+__all__ = [
+    "Path",
+    "at",
+    "copy_to_memory",
+    "name_of",
+    "place",
+    "replace_values",
+    "split_tensors",
+    "without_excess",
+]
 
 T = TypeVar("T")
 
@@ -65,21 +75,68 @@ def copy_to_memory(state: T) -> T:
 
     Tensors that share their memory, as tied weights do, share it in the copy.
     """
-    return cast(T, _copy(state, {}))
+    return cast(T, _copy(state, {}, None))
 
 
-def _copy(node: Any, copied: dict[object, Tensor]) -> Any:
+def without_excess(state: T) -> T:
+    """Copy what would drag more into a file than it shows: tensors that are parts of larger ones.
+
+    ``torch.save`` writes the whole memory that a tensor lies in. Where all of it is in ``state``,
+    part by part, nothing is copied.
+
+    Example:
+        >>> import torch
+        >>> part = torch.zeros(100, 2)[3]
+        >>> without_excess({"weight": part})["weight"].untyped_storage().nbytes()
+        8
+    """
+    shown: dict[int, dict[object, int]] = {}
+    sizes: dict[int, int] = {}
+    for tensor in _tensors(state):
+        place = _storage(tensor)
+        if place is not None:
+            sizes[place] = tensor.untyped_storage().nbytes()
+            shown.setdefault(place, {})[_key(tensor)] = tensor.numel() * tensor.element_size()
+    excessive = {place for place, parts in shown.items() if sum(parts.values()) < sizes[place]}
+    return cast(T, _copy(state, {}, excessive)) if excessive else state
+
+
+def _tensors(node: Any) -> Iterator[Tensor]:
     if isinstance(node, Tensor):
-        key = (node.data_ptr(), node.shape, node.stride(), node.dtype, node.device)
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _tensors(value)
+    elif type(node) in (list, tuple):
+        for value in node:
+            yield from _tensors(value)
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """Return where the memory of a plain tensor begins; of others only they know."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    return tensor.untyped_storage().data_ptr() or None if plain else None
+
+
+def _key(tensor: Tensor) -> object:
+    return (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+
+
+def _copy(node: Any, copied: dict[object, Tensor], of: Container[int] | None) -> Any:
+    """Copy what lies in the memories ``of``, or everything."""
+    if isinstance(node, Tensor):
+        if of is not None and _storage(node) not in of:
+            return node
+        key = _key(node)
         if key not in copied or not node.numel():
             copied[key] = node.detach().to("cpu", copy=True)
         return copied[key]
     if isinstance(node, dict):
         twin = copy.copy(node)  # of its kind, with its attributes
-        twin.update({key: _copy(value, copied) for key, value in node.items()})
+        twin.update({key: _copy(value, copied, of) for key, value in node.items()})
         return twin
     if isinstance(node, list | tuple) and type(node) in (list, tuple):
-        return type(node)(_copy(value, copied) for value in node)
+        return type(node)(_copy(value, copied, of) for value in node)
     return node
 
 

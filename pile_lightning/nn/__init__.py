@@ -27,6 +27,7 @@ from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLay
 from pile_lightning.nn.sampling import sample
 from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.sizes import SizedDecoderConfig
+from pile_lightning.nn.stacking import StackedKernels
 from pile_lightning.nn.tables import Tables, TablesConfig
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "ShortcutsConfig",
     "SinusoidalConfig",
     "SizedDecoderConfig",
+    "StackedKernels",
     "Tables",
     "TablesConfig",
     "attention_flops",

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 __all__ = ["causal_blocks", "suits_causal_blocks"]
 
@@ -46,6 +47,9 @@ def causal_blocks(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None
         >>> expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         >>> torch.testing.assert_close(causal_blocks(q, k, v), expected)
     """
+    if has_torch_function((q, k, v)):  # as torch's own functions do, for who has another way
+        stand_in: Tensor = handle_torch_function(causal_blocks, (q, k, v), q, k, v, allowed)
+        return stand_in
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
@@ -69,14 +73,12 @@ class _Weights(torch.autograd.Function):
     """The softmax of what is seen, in float32; kept as the product after it keeps them."""
 
     @staticmethod
-    def forward(scores: Tensor, seen: Tensor, scale: float) -> Tensor:
-        weights = (scores.float() * scale).masked_fill(~seen, float("-inf")).softmax(-1)
-        return weights.to(scores.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        ctx.scale = inputs[2]
-        ctx.save_for_backward(output)
+    def forward(ctx: Any, scores: Tensor, seen: Tensor, scale: float) -> Tensor:
+        wide = (scores.float() * scale).masked_fill(~seen, float("-inf")).softmax(-1)
+        weights = wide.to(scores.dtype)
+        ctx.scale = scale
+        ctx.save_for_backward(weights)
+        return weights
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

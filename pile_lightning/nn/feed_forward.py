@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from pile_lightning.nn.checks import check_size
 from pile_lightning.nn.initialization import Linear
@@ -39,6 +40,9 @@ class _Relu2(torch.autograd.Function):
 
 def relu2(x: Tensor) -> Tensor:
     """Square of ReLU (Primer, So et al., 2021)."""
+    if has_torch_function_unary(x):  # as torch's own functions do, for who has another way
+        stand_in: Tensor = handle_torch_function(relu2, (x,), x)
+        return stand_in
     out: Tensor = _Relu2.apply(x)  # type: ignore[no-untyped-call]
     return out
 

@@ -11,7 +11,7 @@ from pile_lightning.optim.averaging import (
 )
 from pile_lightning.optim.base import OptimizerConfig, ScheduleConfig
 from pile_lightning.optim.groups import ParameterRoles, parameter_roles
-from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise
+from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise, step_together
 from pile_lightning.optim.schedules import (
     CosineConfig,
     LinearConfig,
@@ -45,6 +45,7 @@ __all__ = [
     "orthogonalise",
     "parameter_roles",
     "rate_factor",
+    "step_together",
     "update_average",
     "warmup_stable_decay",
     "width_of",

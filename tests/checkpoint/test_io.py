@@ -8,8 +8,10 @@ import zipfile
 import pytest
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from pile_lightning.checkpoint import AtomicCheckpointIO
+from pile_lightning.checkpoint.tree import without_excess
 
 
 @pytest.fixture
@@ -181,3 +183,26 @@ def test_what_a_kill_leaves_is_passed_over_and_then_removed(tmp_path, save):
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*no.ckpt; name one that exists"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "no.ckpt")
+
+
+def test_a_part_of_a_larger_tensor_is_saved_alone(tmp_path):
+    whole = torch.arange(40_000.0).view(40, 1000)
+    weight = nn.Parameter(torch.zeros(1000))
+    weight.data = whole[3]
+    io = AtomicCheckpointIO()
+    state = {"weight": weight.data, "tied": weight.data, "own": torch.ones(2), "list": [whole[4]]}
+    io.save_checkpoint(state, tmp_path / "part.ckpt")
+    assert (tmp_path / "part.ckpt").stat().st_size < 12_000
+    loaded = io.load_checkpoint(tmp_path / "part.ckpt")
+    assert torch.equal(loaded["weight"], whole[3])
+    assert torch.equal(loaded["list"][0], whole[4])
+    assert loaded["tied"].data_ptr() == loaded["weight"].data_ptr()
+    assert state["weight"].data_ptr() == whole[3].data_ptr()
+
+
+def test_parts_that_make_up_a_tensor_are_saved_in_it(tmp_path):
+    state = {"parts": list(torch.arange(40_000.0).view(40, 1000))}
+    assert without_excess(state) is state
+    AtomicCheckpointIO().save_checkpoint(state, tmp_path / "parts.ckpt")
+    loaded = AtomicCheckpointIO().load_checkpoint(tmp_path / "parts.ckpt")["parts"]
+    assert all(torch.equal(a, b) for a, b in zip(loaded, state["parts"], strict=True))

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from pile_lightning.nn import AttentionConfig, DecoderConfig
-from pile_lightning.optim import AdamWConfig, Muon, MuonConfig, orthogonalise, parameter_roles
+from pile_lightning.optim import (
+    AdamWConfig,
+    Muon,
+    MuonConfig,
+    orthogonalise,
+    parameter_roles,
+    step_together,
+)
 
 
 class Net(nn.Module):
@@ -108,6 +115,38 @@ def test_a_batch_of_matrices_steps_like_each_alone():
     train(alone, many, 5)
     for a, b in zip(together.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_optimizers_of_several_networks_step_together_as_each_alone():
+    configs = [
+        MuonConfig(lr=0.02, weight_decay=0.1),
+        MuonConfig(lr=0.05, momentum=0.8),
+        MuonConfig(lr=0.05, num_iterations=3),
+        AdamWConfig(lr=0.01),
+    ]
+    nets = []
+    for seed in range(len(configs)):
+        torch.manual_seed(seed)
+        nets.append(Net())
+    alone = copy.deepcopy(nets)
+    of_nets, of_alone = (
+        [config.build(net) for config, net in zip(configs, each, strict=True)]
+        for each in (nets, alone)
+    )
+    ids = torch.randint(11, (4, 6))
+    for step in range(3):
+        for net in (*nets, *alone):
+            net.zero_grad()
+            nn.functional.cross_entropy(net(ids).flatten(0, 1), ids.flatten()).backward()
+        if step == 1:  # one stands still
+            nets[1].zero_grad()
+            alone[1].zero_grad()
+        step_together(of_nets)
+        for optimizer in of_alone:
+            optimizer.step()
+    for net, other in zip(nets, alone, strict=True):
+        for mine, theirs in zip(net.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_muons_matrix_step_has_the_stated_size():
