@@ -66,6 +66,9 @@ class CausalLM(LanguageModule):
             compile=compile,
             activation_checkpointing=activation_checkpointing,
         )
+        self.keeps_hidden = False
+        """Whether what is computed for the loss of a batch is kept for ``logits`` of it."""
+        self._kept: tuple[TokenBatch, Tensor] | None = None
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Return the logits of every position (batch, seq, vocab)."""
@@ -82,9 +85,9 @@ class CausalLM(LanguageModule):
 
     def _cross_entropy(self, batch: TokenBatch, reduction: Any) -> Tensor:
         network = self.built_network
+        hidden = self._hidden(batch)
         if not isinstance(network, ChunkedHead):
-            return cross_entropy_sum(self(batch), batch["labels"], reduction=reduction)
-        hidden = network.hidden(batch["input_ids"], **_where(batch))
+            return cross_entropy_sum(hidden, batch["labels"], reduction=reduction)
         return linear_cross_entropy(
             hidden,
             network.head_weight,
@@ -92,6 +95,22 @@ class CausalLM(LanguageModule):
             reduction=reduction,
             compile=self.compiles,
         )
+
+    def _hidden(self, batch: TokenBatch) -> Tensor:
+        """Compute what the head is applied to, or the logits of a network without such a head."""
+        network = self.built_network
+        compute = network.hidden if isinstance(network, ChunkedHead) else network
+        hidden: Tensor = compute(batch["input_ids"], **_where(batch))
+        if self.keeps_hidden:
+            self._kept = batch, hidden
+        return hidden
+
+    def logits(self, batch: TokenBatch) -> Tensor:
+        """Return the logits (batch, seq, vocab), once, from what the loss was computed from."""
+        kept, self._kept = self._kept, None
+        hidden = kept[1] if kept is not None and kept[0] is batch else self._hidden(batch)
+        network = self.built_network
+        return hidden @ network.head_weight.T if isinstance(network, ChunkedHead) else hidden
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the probabilities of the token after each row's last label (batch, vocab)."""

@@ -1,0 +1,59 @@
+"""Each member's own checkpoint, cut out of the environment's, as it would have saved it alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pile_lightning.optim import part_of_optimizer, part_of_schedule
+
+__all__ = ["split_checkpoint"]
+
+
+def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by name what each member needs to be loaded, and to go on, alone.
+
+    Tensors are those of the checkpoint, not copies.
+
+    Args:
+        checkpoint: Of an environment.
+
+    Raises:
+        ValueError: For a checkpoint of something else.
+    """
+    if "environment" not in checkpoint:
+        raise ValueError(
+            "the checkpoint is not of an environment, and has no members; it is an ordinary one "
+            "already"
+        )
+    settings = checkpoint["hyper_parameters"]
+    found: dict[str, dict[str, Any]] = {}
+    first_group = 0
+    for name, spec in settings["members"].items():
+        prefix = f"members.{name.replace('.', '_')}."
+        own = {
+            **checkpoint,
+            "state_dict": {
+                key.removeprefix(prefix): value
+                for key, value in checkpoint["state_dict"].items()
+                if key.startswith(prefix)
+            },
+            "hyper_parameters": {
+                **spec["init_args"],
+                "vocab_size": settings["vocab_size"],
+                "max_seq_len": settings["max_seq_len"],
+            },
+        }
+        fate = checkpoint["environment"]["members"][name]["fate"]
+        scores = {"scored_step": fate["scored_step"]}
+        if fate["scored_step"] is not None:
+            scores |= {f"val/{score}": fate[score] for score in ("loss", "bits_per_byte")}
+        own["summary"] = {**checkpoint.get("summary", {}), **scores}
+        del own["environment"]
+        if checkpoint.get("optimizer_states"):
+            joint = checkpoint["optimizer_states"][0]
+            groups = range(first_group, first_group + checkpoint["environment"]["num_groups"][name])
+            own["optimizer_states"] = [part_of_optimizer(joint, groups)]
+            schedule = checkpoint["lr_schedulers"][0]
+            own["lr_schedulers"] = [part_of_schedule(schedule, groups)]
+            first_group = groups.stop
+        found[name] = own
+    return found
