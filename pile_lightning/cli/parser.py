@@ -8,6 +8,7 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pile_lightning.cli.errors import our_message
+from pile_lightning.cli.yaml_files import refuse_repeated_keys
 from pile_lightning.data import Source, StreamedText, TextData
 from pile_lightning.modules import CausalLM, Environment
 from pile_lightning.modules.fields import CONFIGS as OF_MODULES
@@ -19,6 +20,7 @@ CONFIGS: list[Any] = [*OF_MODULES, Source]
 
 # the docstring under a field of a config is its help, and a config may be of any sub-class
 set_parsing_settings(docstring_parse_attribute_docstrings=True, subclasses_enabled=CONFIGS)
+refuse_repeated_keys()
 
 
 class _ShortErrors(ArgumentParser):

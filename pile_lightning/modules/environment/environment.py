@@ -25,8 +25,8 @@ from pile_lightning.modules.environment.member import Member
 from pile_lightning.modules.environment.optimizers import joint_optimizer
 from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.speaking import SpeaksAsBest
-from pile_lightning.modules.environment.specs import Sweep, member_specs
-from pile_lightning.modules.environment.together import Couplings, refuse_sharding
+from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
+from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
 
 __all__ = ["Environment"]
 
@@ -61,12 +61,12 @@ class Environment(SpeaksAsBest):
 
     def __init__(
         self,
-        members: dict[str, Any] | None = None,
+        members: PlainDict | None = None,
         *,
         vocab_size: int,
         max_seq_len: int,
-        base: dict[str, Any] | None = None,
-        sweep: dict[str, Any] | list[Any] | None = None,
+        base: PlainDict | None = None,
+        sweep: PlainDict | PlainList | None = None,
         coupling: list[Coupling] | None = None,
         halving: Halving | None = None,
         engine: Literal["sequential"] = "sequential",
@@ -100,9 +100,10 @@ class Environment(SpeaksAsBest):
     @staticmethod
     def check_settings(
         *,
-        members: dict[str, Any] | None = None,
-        base: dict[str, Any] | None = None,
-        sweep: Sweep | None = None,
+        members: PlainDict | None = None,
+        base: PlainDict | None = None,
+        sweep: PlainDict | PlainList | None = None,
+        coupling: PlainList | None = None,
         **others: Any,
     ) -> None:
         """Raise what making an environment would, before there is any data.
@@ -111,12 +112,14 @@ class Environment(SpeaksAsBest):
             members: As for the class.
             base: As for the class.
             sweep: As for the class.
+            coupling: As for the class, as plain data.
             others: Not looked at.
 
         Raises:
-            ValueError: For members that there cannot be.
+            ValueError: For members that there cannot be, and couplings of those that there are not.
         """
-        member_specs(members, base, sweep)
+        specs = member_specs(members, base, sweep)
+        check_couplings(from_plain(coupling or []), list(specs))
 
     # -- building ---------------------------------------------------------------------------------
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from pile_lightning.config import to_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.parse import FROM_DATA, find_class, nearest, parse_settings
 from pile_lightning.modules.environment.sweep import check_name, sweep_settings
 
-__all__ = ["MemberSpec", "Sweep", "member_specs"]
+__all__ = ["MemberSpec", "PlainDict", "PlainList", "member_specs"]
 
-Sweep = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+# without types of what is in them: a parser of settings would make the objects that it names
+PlainDict: TypeAlias = dict
+PlainList: TypeAlias = list
 
 _OWN = ("seed", "gradient_clip_val")
 _KEYS = ("class_path", "init_args", *_OWN, "swept")
@@ -49,7 +51,9 @@ class MemberSpec:
 
 
 def member_specs(
-    members: Mapping[str, Any] | None, base: Mapping[str, Any] | None, sweep: Sweep | None
+    members: Mapping[str, Any] | None,
+    base: Mapping[str, Any] | None,
+    sweep: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None,
 ) -> dict[str, MemberSpec]:
     """Return the members by name.
 
