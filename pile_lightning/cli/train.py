@@ -27,6 +27,7 @@ from pile_lightning.callbacks import (
     DeliveredTokens,
     KeptCheckpoints,
     LastCheckpoint,
+    MemberRuns,
     MetricsCsv,
     Preemption,
     Report,
@@ -162,8 +163,8 @@ class PileCLI(LightningCLI):
             if config.logger is not False:
                 own = MetricsCsv(config.default_root_dir)
                 kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
-            callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), Report()]
-            callbacks += [CheckpointSummary()]
+            callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), MemberRuns()]
+            callbacks += [Report(), CheckpointSummary()]
         kwargs["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.config_init[self.subcommand].ckpt_path = self.checkpoint
