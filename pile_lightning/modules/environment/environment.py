@@ -217,6 +217,11 @@ class Environment(SpeaksAsBest):
             member.module.on_train_batch_end(outputs, batch, batch_idx)
             if "train/loss" in member.logged and member.fate.skipped_steps:
                 member.module.log("train/skipped_steps", float(member.fate.skipped_steps))
+        for member in self.roster:
+            if not member.trains and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+                for name in member.train_metrics:  # the trainer would repeat what it has of them
+                    self.log(name, math.nan)
+                member.train_metrics.clear()
         losses = [m.logged.pop("train/loss", math.nan) for m in self.roster]
         finite = [loss for loss in losses if math.isfinite(loss)]
         if finite:
@@ -229,6 +234,8 @@ class Environment(SpeaksAsBest):
         if rest in ("loss", "bits_per_byte"):
             member.logged[name] = float(value)
         named = f"{first}/{member.name}/{rest}" if rest else f"{member.name}/{first}"
+        if first == "train":
+            member.train_metrics.add(named)
         self.log(named, value, *settings, **(more | {"prog_bar": False}))
 
     # -- scoring ----------------------------------------------------------------------------------

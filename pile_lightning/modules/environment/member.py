@@ -90,6 +90,8 @@ class Member:
         """Training loss, smoothed over some twenty batches."""
         self.logged: dict[str, float] = {}
         """Losses and scores that it has logged and nobody has looked at."""
+        self.train_metrics: set[str] = set()
+        """What it logs in training."""
 
     @property
     def key(self) -> str:

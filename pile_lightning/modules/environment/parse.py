@@ -1,5 +1,6 @@
 """From plain data to a member's class and settings, as strictly as from a config."""
 
+import copy
 import difflib
 import importlib
 import json
@@ -8,17 +9,18 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.parser_words import concrete, field_names, no_class, shorten
 
-__all__ = ["find_class", "of_checkpoint", "parse_settings"]
+__all__ = ["FROM_DATA", "find_class", "nearest", "of_checkpoint", "parse_settings"]
 
 _OF_CHECKPOINT = ContextVar("of_checkpoint", default=False)
 
-# the environment's own affair: they come from the data
 FROM_DATA = ("vocab_size", "max_seq_len")
+"""Settings of every member that are the data's to say."""
 
 
 @contextmanager
@@ -85,31 +87,49 @@ def parse_settings(
     """
     if _OF_CHECKPOINT.get():  # complete, and parsed once
         return dict(init_args)
-    from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+    arguments = tuple(f"--{field}={_spell(value)}" for field, value in changes.items())
+    try:
+        made = _parsed(kind, json.dumps(init_args), arguments)
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise ValueError(f"{of}: {_said(error, kind)}") from None
+    return {name: value for name, value in copy.deepcopy(made).items() if name not in FROM_DATA}
+
+
+# the members of a sweep share most of what is to be parsed, which takes 0.1 s a time, and settings
+# are looked at before there is data and after it
+@lru_cache(maxsize=256)
+def _parsed(kind: Any, init_args: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+    parser, parsed = _parser(kind), _base(kind, init_args)
+    if arguments:
+        parsed = parser.parse_args(list(arguments), namespace=parsed.clone())
+    return vars(parser.instantiate(parsed))
+
+
+@lru_cache(maxsize=32)
+def _base(kind: Any, init_args: str) -> Any:
+    return _parser(kind).parse_object(json.loads(init_args))
+
+
+@lru_cache(maxsize=32)
+def _parser(kind: Any) -> Any:
+    # not with the module: importing the package should cost nothing beyond lightning
+    from jsonargparse import ArgumentParser, set_parsing_settings
 
     from pile_lightning.modules.fields import CONFIGS
 
-    # the docstring under a field of a config is its help
-    set_parsing_settings(docstring_parse_attribute_docstrings=True, subclasses_enabled=CONFIGS)
+    set_parsing_settings(subclasses_enabled=CONFIGS)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None, skip=set(FROM_DATA))
-    arguments = [f"--{field}={_spell(value)}" for field, value in changes.items()]
-    try:
-        parsed: Namespace = parser.parse_object(dict(init_args))
-        if arguments:
-            parsed = parser.parse_args(arguments, namespace=parsed)
-        made = parser.instantiate(parsed)
-    except (ArgumentError, ValueError, TypeError) as error:
-        kinds = concrete(CONFIGS)
-        known = field_names([kind, *kinds])
-        near = [f"{field}.{name}" for field in field_names([kind]) for name in known]
-        raise ValueError(f"{of}: {_said(error, known + near, kinds)}") from None
-    return {name: value for name, value in vars(made).items() if name not in FROM_DATA}
+    return parser
 
 
-def _said(error: Exception, known: list[str], kinds: list[type]) -> str:
-    message = getattr(error, "message", None) or str(error)
-    return shorten(message, known, kinds)
+def _said(error: Exception, kind: type[LanguageModule]) -> str:
+    from pile_lightning.modules.fields import CONFIGS
+
+    kinds = concrete(CONFIGS)
+    names = field_names([kind])
+    known = [*names, *(f"{name}.{field}" for name in names for field in field_names(kinds))]
+    return shorten(getattr(error, "message", None) or str(error), known, kinds)
 
 
 def _spell(value: Any) -> str:

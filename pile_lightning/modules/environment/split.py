@@ -46,7 +46,10 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
         scores = {"scored_step": fate["scored_step"]}
         if fate["scored_step"] is not None:
             scores |= {f"val/{score}": fate[score] for score in ("loss", "bits_per_byte")}
-        own["summary"] = {**checkpoint.get("summary", {}), **scores}
+        summary = checkpoint.get("summary", {})
+        # the losses there are those of the best member
+        kept = {key: value for key, value in summary.items() if "/" not in key}
+        own["summary"] = kept | scores
         del own["environment"]
         if checkpoint.get("optimizer_states"):
             joint = checkpoint["optimizer_states"][0]
