@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.parser_words import concrete, field_names, no_class, shorten
@@ -89,7 +89,7 @@ def parse_settings(
         return dict(init_args)
     arguments = tuple(f"--{field}={_spell(value)}" for field, value in changes.items())
     try:
-        made = _parsed(kind, json.dumps(init_args), arguments)
+        made = _parsed(cast(Any, kind), json.dumps(init_args), arguments)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ValueError(f"{of}: {_said(error, kind)}") from None
     return {name: value for name, value in copy.deepcopy(made).items() if name not in FROM_DATA}
@@ -102,7 +102,7 @@ def _parsed(kind: Any, init_args: str, arguments: tuple[str, ...]) -> dict[str, 
     parser, parsed = _parser(kind), _base(kind, init_args)
     if arguments:
         parsed = parser.parse_args(list(arguments), namespace=parsed.clone())
-    return vars(parser.instantiate(parsed))
+    return dict(vars(parser.instantiate(parsed)))
 
 
 @lru_cache(maxsize=32)
@@ -127,8 +127,8 @@ def _said(error: Exception, kind: type[LanguageModule]) -> str:
     from pile_lightning.modules.fields import CONFIGS
 
     kinds = concrete(CONFIGS)
-    names = field_names([kind])
-    known = [*names, *(f"{name}.{field}" for name in names for field in field_names(kinds))]
+    names, below = field_names([kind]), field_names(kinds)
+    known = [*names, *below, *(f"{name}.{field}" for name in names for field in below)]
     return shorten(getattr(error, "message", None) or str(error), known, kinds)
 
 

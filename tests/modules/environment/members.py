@@ -3,6 +3,7 @@
 import torch
 
 from pile_lightning.modules import CausalLM, LanguageModule
+from pile_lightning.nn import DecoderConfig, NetworkConfig
 
 
 class Breaks(CausalLM):
@@ -57,6 +58,9 @@ class Talks(CausalLM):
 
 class NoLogits(LanguageModule):
     """It has a loss and no more."""
+
+    def __init__(self, network: NetworkConfig = DecoderConfig(), **settings):
+        super().__init__(network, **settings)
 
     def loss_sum(self, batch):
         return self.built_network(batch["input_ids"]).sum()
