@@ -166,16 +166,15 @@ MISTAKES = {
         "coupling Ensemble names 'seed=3', and there is no such member; did you mean 'seed=",
     ),
     "another vocabulary": (
-        sweep_of(vocab_size=[3, 4]),
+        [
+            "--model=pile_lightning.Environment",
+            '--model.members={"a": {"class_path": "CausalLM", "init_args": {"vocab_size": 3}}}',
+        ],
         "vocab_size=3, and the one stream that all members read has 257",
     ),
     "a setting that is none": (
         [*sweep_of(seed=[1]), "--model.sweeep=1"],
         "did you mean 'sweep'",
-    ),
-    "a strategy that shards": (
-        [*sweep_of(seed=[1]), "--trainer.strategy=pile_lightning.ShardedStrategy"],
-        "ShardedStrategy spreads one network over ranks",
     ),
 }
 

@@ -26,6 +26,7 @@ from pile_lightning.modules.environment.optimizers import joint_optimizer
 from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.speaking import SpeaksAsBest
 from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
+from pile_lightning.modules.environment.split import validate_again
 from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
 
 __all__ = ["Environment"]
@@ -290,6 +291,8 @@ class Environment(SpeaksAsBest):
             "halvings": self._halvings,
             "num_groups": {m.name: len(m.optimizer.param_groups) for m in self.roster},
         }
+        if not self.trainer.validating:
+            validate_again(checkpoint["loops"]["fit_loop"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from how the members fared."""

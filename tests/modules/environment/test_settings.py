@@ -13,8 +13,10 @@ from pile_lightning.modules import (
     Halving,
     MutualLearning,
 )
+from pile_lightning.modules.environment.together import refuse_sharding
 from pile_lightning.nn import DecoderConfig
 from pile_lightning.optim import AdamWConfig, MuonConfig
+from pile_lightning.parallel import ShardedStrategy
 from tests.modules.environment.conftest import SEQ, UNLIKE, VOCAB, member
 
 ONE = {"one": member()}
@@ -128,6 +130,11 @@ def test_a_mistake_is_told_at_once(mistake):
 def test_settings_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_strategies_that_shard_are_refused():
+    with pytest.raises(ValueError, match="ShardedStrategy spreads one network over ranks"):
+        refuse_sharding(ShardedStrategy())
 
 
 def names(**settings):
