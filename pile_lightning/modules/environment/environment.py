@@ -194,6 +194,9 @@ class Environment(SpeaksAsBest):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Drop the gradients of those that fail, and divide the others' by their tokens."""
         self.roster.judge(self.trainer)
+        for member in self.roster:
+            if not member.trains:
+                member.gradients.drop()  # zeros, of ddp, would decay weights and move momenta
         for member in self.roster.training:
             member.module.on_before_optimizer_step(member.optimizer)
 
