@@ -278,9 +278,9 @@ def test_two_ranks_are_one_process(accumulate, tiny, tmp_path, cache):
             "init_args": init_args(48, optimizer=adam),
             "seed": 3,
         },
-        # two failing members: one on all ranks, which no other should notice
+        # of two ranks, one alone fails
         "breaks": {
-            "class_path": own + "Breaks",
+            "class_path": own + "BreaksOnOneRank",
             "init_args": init_args(optimizer=adam, at=3 * accumulate),
         },
         "diverges": {

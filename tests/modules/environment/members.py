@@ -21,6 +21,15 @@ class Breaks(CausalLM):
         return super().loss_sum(batch)
 
 
+class BreaksOnOneRank(Breaks):
+    """Its forward raises on the last rank alone."""
+
+    def loss_sum(self, batch):
+        if self.trainer.global_rank + 1 < self.trainer.world_size:
+            return CausalLM.loss_sum(self, batch)
+        return super().loss_sum(batch)
+
+
 class Diverges(Breaks):
     """Its loss is not a number from a step on."""
 
