@@ -145,7 +145,16 @@ class Environment(ScoresMembers):
     # -- training ---------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Open the members' counters."""
+        """Open the members' counters.
+
+        Raises:
+            ValueError: Where none of them trains any more.
+        """
+        if not self.roster.training:
+            raise ValueError(
+                "all members of this environment were stopped, and there is nothing left to train; "
+                "begin anew, or take one on by itself, from its folder in members/"
+            )
         for member in self.roster:
             member.module.on_train_start()
             member.watch()
@@ -240,7 +249,8 @@ class Environment(ScoresMembers):
         named = f"{first}/{member.name}/{rest}" if rest else f"{member.name}/{first}"
         if first == "train":
             member.train_metrics.add(named)
-        self.log(named, value, *settings, **(more | {"prog_bar": False}))
+        more.pop("prog_bar", None)  # all members' would not fit beside one
+        self.log(named, value, False, *settings[1:], **more)
 
     # -- checkpoints ------------------------------------------------------------------------------
 

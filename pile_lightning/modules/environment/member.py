@@ -15,6 +15,8 @@ from pile_lightning.optim import NonFiniteGradients
 
 __all__ = ["Fate", "Member"]
 
+_BAD_LOSS = 1e9
+
 
 @dataclass
 class Fate:
@@ -78,11 +80,12 @@ class Member:
                     vocab_size=vocab_size,
                     max_seq_len=spec.from_data.get("max_seq_len", max_seq_len),
                 )
-        if type(module).training_step is not LanguageModule.training_step:
-            raise ValueError(
-                f"member {name!r}: {type(module).__name__} has a training_step of its own, which "
-                f"an environment does not call; say what it minimises by loss_sum"
-            )
+        for step, instead in (("training_step", "loss_sum"), ("validation_step", "token_nll")):
+            if getattr(type(module), step) is not getattr(LanguageModule, step):
+                raise ValueError(
+                    f"member {name!r}: {type(module).__name__} has a {step} of its own, which an "
+                    f"environment does not call; say what it computes by {instead}"
+                )
         self.module = module
         self.losses: list[Tensor] = []
         """Of the micro-batches of this step."""
@@ -131,10 +134,11 @@ class Member:
 
     def follow(self, loss: Tensor) -> None:
         """Take a batch's mean loss into the smoothed one."""
+        finite = loss.nan_to_num(nan=_BAD_LOSS, posinf=_BAD_LOSS)
         if self.trend is None:
-            self.trend = loss.clone()
+            self.trend = finite.clone()
         else:
-            self.trend.lerp_(loss.nan_to_num(posinf=1e9), 0.05)
+            self.trend.lerp_(finite, 0.05)
 
     def untouched(self) -> list[Tensor]:
         """Return a zero of each parameter: a gradient of zeros for those who wait for one."""

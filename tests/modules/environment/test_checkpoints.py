@@ -102,3 +102,10 @@ def test_a_members_own_metrics_stand_under_its_name(make_environment, make_train
     trainer.fit(make_environment({"a": talks, "b": talks}), ToyData())
     assert trainer.callback_metrics["train/a/twice"] == 2
     assert trainer.callback_metrics["b/mood"] == 1
+
+
+def test_an_environment_of_stopped_members_says_so(make_environment, make_trainer):
+    environment = make_environment({"one": member()})
+    environment.roster["one"].fate.stopped_step = 3
+    with pytest.raises(ValueError, match="all members of this environment were stopped"):
+        make_trainer().fit(environment, ToyData())

@@ -134,7 +134,7 @@ def test_settings_are_checked(make, message):
 
 def test_strategies_that_shard_are_refused():
     with pytest.raises(ValueError, match="ShardedStrategy spreads one network over ranks"):
-        refuse_sharding(ShardedStrategy())
+        refuse_sharding(ShardedStrategy(shard=2))
 
 
 def names(**settings):
