@@ -120,6 +120,29 @@ def test_a_run_ranks_its_members_and_leaves_each_as_a_run(trained, command_line)
     assert "val/bits_per_byte" in command_line(*validate, cwd=folder).stdout
 
 
+def test_a_member_is_the_model_of_a_run_of_its_own(trained, tiny, tmp_path, command_line):
+    folder, _ = trained
+    settings = [
+        "--model.network.d_model=32",
+        "--model.network.num_layers=1",
+        "--model.optimizer.lr=0.02",
+        "--seed_everything=2",
+        "--trainer.max_steps=8",
+        "--trainer.val_check_interval=4",
+    ]
+    command_line("fit", *tiny, *settings, cwd=tmp_path)
+    alone = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    path = folder / "run/members/lr=0.02,seed=2/checkpoints/last.ckpt"
+    member = torch.load(path, weights_only=True)
+    assert alone.keys() == member.keys()
+    assert alone["hyper_parameters"] == member["hyper_parameters"]
+    assert alone["lr_schedulers"] == member["lr_schedulers"]
+    torch.testing.assert_close(alone["state_dict"], member["state_dict"], rtol=0, atol=0)
+    (one,), (two,) = alone["optimizer_states"], member["optimizer_states"]
+    assert one["param_groups"] == two["param_groups"]
+    torch.testing.assert_close(one["state"], two["state"], rtol=0, atol=0)
+
+
 def test_members_of_any_checkpoint_are_written_on_demand(trained, command_line):
     folder, _ = trained
     told = command_line("pile", "members", "run", "--checkpoint=best", cwd=folder).stdout
