@@ -102,6 +102,12 @@ def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
                 f"{of}: {key!r} is not a setting here; {nearest(key, list(_KEYS[:-1]))}"
             )
     init_args = to_plain(dict(member.get("init_args") or {}))
+    for key in init_args:
+        if "." in key:  # of the command line, which has put it in the place of all others
+            raise ValueError(
+                f"{of}: {key!r} cannot be set by itself on the command line; put the change into a "
+                f"config file, or sweep over it: sweep.{key}"
+            )
     own = {name: member.get(name) for name in _OWN}
     own |= {name: value for name, value in changes.items() if name in _OWN}
     kind = find_class(member["class_path"], of=of)

@@ -48,6 +48,10 @@ MISTAKES = {
         {"members": {"one": member(network={"dmodel": 3})}},
         "member 'one': 'dmodel' is not a setting here; did you mean 'd_model'",
     ),
+    "a dotted field": (
+        swept(sweep={"seed": [1]}) | {"base": member() | {"init_args": {"network.d_model": 64}}},
+        "'network.d_model' cannot be set by itself on the command line",
+    ),
     "a wrong type": (
         {"members": {"one": member("wide")}},
         "member 'one': .*d_model: expected int, got wide",
