@@ -33,10 +33,18 @@ class TokenMean:
         self.strategy = trainer.strategy
         self.num_parts = trainer.accumulate_grad_batches * trainer.world_size
 
-    def add(self, loss_sum: Tensor, num_tokens: Tensor) -> Tensor:
-        """Return what to back-propagate: the mean loss, or the sum where the step is shared."""
+    def add(self, loss_sum: Tensor, num_tokens: Tensor, *, more: Tensor | None = None) -> Tensor:
+        """Return what to back-propagate: the mean loss, or the sum where the step is shared.
+
+        Args:
+            loss_sum: Over the predicted tokens of a batch.
+            num_tokens: How many these are.
+            more: A further sum, which is back-propagated and no part of the loss that is told.
+        """
         self.nats.add_(loss_sum.detach())
         self.num_tokens.add_(num_tokens)
+        if more is not None:
+            loss_sum = loss_sum + more
         # alone and in one piece, a batch is the global batch, and its own count will do
         if self.num_parts == 1:
             return loss_sum / num_tokens.clamp(min=1)

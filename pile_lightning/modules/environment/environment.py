@@ -180,9 +180,9 @@ class Environment(ScoresMembers):
             else:
                 losses[name] = loss
                 self.roster[name].losses.append(loss.detach())
-        losses = self.couplings.add(losses, batch)
+        terms = self.couplings.terms(list(losses), batch)
         parts = [
-            self.roster[name].module.token_mean.add(loss, num_tokens)
+            self.roster[name].module.token_mean.add(loss, num_tokens, more=terms.get(name))
             for name, loss in losses.items()
         ]
         if self.halving is not None:

@@ -77,17 +77,18 @@ class Couplings:
         if any(type(each).token_nll is not Coupling.token_nll for each in self.couplings):
             self._scores = BitsPerByte(), Perplexity()
 
-    def add(self, losses: dict[str, Tensor], batch: TokenBatch) -> dict[str, Tensor]:
-        """Return the losses with what couplings add to them.
+    def terms(self, names: list[str], batch: TokenBatch) -> dict[str, Tensor]:
+        """Return by name what couplings add to members' losses.
 
         Args:
-            losses: Of the members that train, summed over the predicted tokens.
+            names: Of the members whose losses were computed.
             batch: What they were computed on, just now.
         """
+        found: dict[str, Tensor] = {}
         if not self._asked:
-            return losses
+            return found
         logits: dict[str, Tensor] = {}
-        for name in losses:
+        for name in names:
             if name in self._asked:
                 module = self.roster[name].module
                 assert isinstance(module, CausalLM)
@@ -95,8 +96,8 @@ class Couplings:
         for coupling in self.couplings:
             own = {name: logits[name] for name in coupling.names if name in logits}
             for name, term in coupling.losses(own, batch).items():
-                losses = losses | {name: losses[name] + term}
-        return losses
+                found[name] = found[name] + term if name in found else term
+        return found
 
     def score(self, nats: dict[str, Tensor], batch: TokenBatch) -> None:
         """Add rows to the scores of what members make together."""

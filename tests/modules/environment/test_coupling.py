@@ -19,8 +19,12 @@ def test_a_teacher_and_those_who_are_not_taught_train_as_they_would_alone(
     make_environment, make_trainer
 ):
     alone, taught = make_environment(PAIR), make_environment(PAIR, coupling=[TEACHES])
-    for environment in (alone, taught):
-        make_trainer().fit(environment, ToyData())
+    trainers = make_trainer(), make_trainer()
+    for environment, trainer in zip((alone, taught), trainers, strict=True):
+        trainer.fit(environment, ToyData())
+    # the term is no part of the loss that is told: over two steps it would double it
+    told = [float(each.callback_metrics["train/small/loss"]) for each in trainers]
+    assert told[1] == pytest.approx(told[0], rel=0.1)
     for name in ("big", "twin"):
         assert_equal(alone.roster[name].module, taught.roster[name].module)
     with pytest.raises(AssertionError):
