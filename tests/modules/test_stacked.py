@@ -221,12 +221,13 @@ def test_frozen_parameters_are_stacked_and_get_no_gradient():
 def test_dropout_draws_for_each_member():
     config = DecoderConfig(d_model=32, num_layers=1, dropout=0.5)
     members = [make_member(network=config) for _ in range(2)]
-    one, other = Stack(members)(of_losses(make_batch())).tolist()
+    stack = Stack(members)
+    one, other = stack(of_losses(make_batch())).tolist()
     assert one != other
     for member in members:
         member.eval()
-    one, other = Stack(members)(of_losses(make_batch())).tolist()
-    assert one == other
+    one, other = stack(of_losses(make_batch())).tolist()
+    assert one == other == pytest.approx(members[0].loss_sum(make_batch()).item())
 
 
 class Focal(CausalLM):
@@ -340,6 +341,22 @@ def test_loaded_weights_are_what_is_computed_with():
     losses = stack(of_losses(batch))
     torch.testing.assert_close(losses[1], loaded.loss_sum(batch))
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda stack, member: member.double(), lambda stack, _: stack.release()]
+)
+def test_a_stack_that_is_none_any_more_says_so(change):
+    members = make_members()
+    stack = Stack(members)
+    change(stack, members[1])
+    with pytest.raises(RuntimeError, match="lies elsewhere than where it was stacked"):
+        stack(of_losses(make_batch()))
+
+
+def test_compiling_what_has_no_network_says_so():
+    with pytest.raises(ValueError, match="Linear has none of that name"):
+        Stack([nn.Linear(2, 2)], compile=True)
 
 
 def test_a_members_checkpoint_is_as_large_as_alone(tmp_path):
