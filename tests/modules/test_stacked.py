@@ -205,6 +205,33 @@ def test_what_waits_for_a_members_gradient_gets_it():
         assert torch.equal(gradient, member.network.norm.weight.grad)
 
 
+class Together(nn.Module):
+    def __init__(self, members):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.stack = Stack(members)
+
+    def forward(self, batch):
+        return self.stack(of_losses(batch)).sum()
+
+
+def test_ddp_finds_every_gradient(tmp_path):
+    members = make_members()
+    alone = copy.deepcopy(members)
+    file = tmp_path / "store"
+    torch.distributed.init_process_group("gloo", f"file://{file}", rank=0, world_size=1)
+    try:
+        together = nn.parallel.DistributedDataParallel(Together(members))
+        for _ in range(2):  # the second raises where the first waits for a gradient
+            together.zero_grad()
+            together(make_batch()).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for member in alone:
+        member.loss_sum(make_batch()).backward()
+    assert_same_gradients(members, alone)
+
+
 def test_frozen_parameters_are_stacked_and_get_no_gradient():
     members = make_members()
     for member in members:
