@@ -6,15 +6,30 @@ and ``parallel`` hold the parts.
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data import StreamedText, TextData
-from pile_lightning.modules import CausalLM, LanguageModule
+from pile_lightning.modules import (
+    CausalLM,
+    Coupling,
+    Distillation,
+    Ensemble,
+    Environment,
+    Halving,
+    LanguageModule,
+    MutualLearning,
+)
 from pile_lightning.nn import DecoderConfig, NetworkConfig, Pile
 from pile_lightning.parallel import ShardedStrategy
 from pile_lightning.version import __version__
 
 __all__ = [
     "CausalLM",
+    "Coupling",
     "DecoderConfig",
+    "Distillation",
+    "Ensemble",
+    "Environment",
+    "Halving",
     "LanguageModule",
+    "MutualLearning",
     "NetworkConfig",
     "Pile",
     "ShardedStrategy",

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "version"}
+COMMON = {"batch", "config", "device", "parser_words", "version"}
 MAY_IMPORT = {
     "batch": set(),
     "config": set(),
     "device": set(),
+    "parser_words": set(),
     "version": set(),
     "nn": COMMON,
     "optim": COMMON,

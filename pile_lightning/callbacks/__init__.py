@@ -6,6 +6,7 @@ from pile_lightning.callbacks.continuation import Continuation, continue_text, c
 from pile_lightning.callbacks.curves import Curves, draw_curves
 from pile_lightning.callbacks.domains import DeliveredTokens
 from pile_lightning.callbacks.history import KeptCheckpoints
+from pile_lightning.callbacks.members import MemberRuns, ranking_table
 from pile_lightning.callbacks.metrics_csv import MetricsCsv, read_metrics
 from pile_lightning.callbacks.non_finite import SkipNonFinite
 from pile_lightning.callbacks.predictions import WritePredictions
@@ -29,6 +30,7 @@ __all__ = [
     "DeliveredTokens",
     "KeptCheckpoints",
     "LastCheckpoint",
+    "MemberRuns",
     "MetricsCsv",
     "Preempted",
     "Preemption",
@@ -47,5 +49,6 @@ __all__ = [
     "continue_texts",
     "dense_peak",
     "draw_curves",
+    "ranking_table",
     "read_metrics",
 ]

@@ -1,6 +1,7 @@
 """A picture of the run: loss, held-out bits per byte, learning rate and speed."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,8 +37,10 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     if not rows:
         raise ValueError(f"{metrics} holds no metrics; is it the metrics.csv of a run?")
     figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (title, columns) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
-        domains = domain_columns(rows) if title == HELD_OUT else {}
+    members = member_names(rows)
+    panels = member_panels(members) if members else PANELS
+    for axes, (title, columns) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        domains = domain_columns(rows) if title == HELD_OUT and not members else {}
         for column, label in (columns | domains).items():
             points = [(row["step"], row[column]) for row in rows if column in row]
             if points:
@@ -45,6 +48,8 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
                 marker = "o" if len(points) < few else None
                 # black: the colours are those of the domains
                 look = {"color": "black"} if domains and column not in domains else {}
+                if members and len(columns) > 1:
+                    look = member_look(list(columns).index(column), label)
                 axes.plot(
                     *zip(*points, strict=True), label=label, marker=marker, markersize=3, **look
                 )
@@ -52,10 +57,41 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
                 axes.plot([], [], " ", label=label)
         axes.set(title=title, xlabel="optimizer step")
         axes.grid(alpha=0.3)
-        if len(axes.lines) > 1:
-            beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if domains else {}
-            axes.legend(fontsize="small", **beside)
+        if len(axes.lines) > 1 and (not members or title == HELD_OUT):
+            aside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+            axes.legend(fontsize="small", **(aside if domains or members else {}))
     FigureCanvasAgg(figure).print_figure(picture, dpi=110)
+
+
+def member_names(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the names of the models that were trained side by side, none where it was one.
+
+    Example:
+        >>> member_names([{"step": 1, "train/a/loss": 2.0, "train/loss": 2.0}])
+        ['a']
+    """
+    columns = dict.fromkeys(column for row in rows for column in row)
+    found = (re.fullmatch(r"train/(.+)/loss", column) for column in columns)
+    return [match[1] for match in found if match is not None]
+
+
+def member_panels(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the panels of models that were trained side by side: a line for each of them."""
+    named = {name: (f" {name}" if name[0] == "_" else name).replace("$", r"\$") for name in names}
+    together = {"val/ensemble/bits_per_byte": "ensemble"}
+    return {
+        "training loss (nats a token)": {f"train/{n}/loss": label for n, label in named.items()},
+        HELD_OUT: {f"val/{n}/bits_per_byte": label for n, label in named.items()} | together,
+        "learning rate": {f"train/{n}/lr": label for n, label in named.items()},
+        "tokens a second": PANELS["tokens a second"],
+    }
+
+
+def member_look(place: int, label: str) -> dict[str, str]:
+    """Return a look that tells a line from all others: ten colours, then other strokes."""
+    if label == "ensemble":
+        return {"color": "black", "linestyle": "--"}
+    return {"color": f"C{place % 10}", "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
 
 
 def domain_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:

@@ -9,16 +9,25 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pile_lightning.optim import NonFiniteGradients
+
 __all__ = ["SkipNonFinite"]
+
+
+@runtime_checkable
+class SkipsByMember(Protocol):
+    """A module of several models, which leaves out the steps of each of them by itself."""
+
+    def skip_at_most(self, in_a_row: int) -> None:
+        """Stop a member after so many skipped steps in a row."""
 
 
 class SkipNonFinite(Callback):
@@ -26,7 +35,8 @@ class SkipNonFinite(Callback):
 
     Weights and the optimizer's state stay as they were; the schedule and the data go on. The count
     is logged as ``train/skipped_steps`` from the first one on. With ``16-mixed`` precision the
-    gradient scaler does it, and this does nothing.
+    gradient scaler does it, and this does nothing. A module of several models skips the steps of
+    each by itself, and is told how many in a row stop it.
 
     Args:
         max_in_a_row: Skipped steps in a row at which the run stops. Their batches are then in
@@ -59,13 +69,12 @@ class SkipNonFinite(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with a clean row."""
         self._active = trainer.precision != "16-mixed"
+        if isinstance(pl_module, SkipsByMember):
+            pl_module.skip_at_most(self.max_in_a_row)
+            self._active = False
         self._this_step, self._in_a_row = [], []
         groups = [group for each in trainer.optimizers for group in each.param_groups]
-        self._parameters = [parameter for group in groups for parameter in group["params"]]
-        devices = {parameter.device for parameter in self._parameters}
-        on = devices.pop() if len(devices) == 1 else None
-        self._found_and_one = None if on is None else torch.tensor([0.0, 1.0], device=on).unbind()
-        self._sharded = any(hasattr(parameter, "to_local") for parameter in self._parameters)
+        self._gradients = NonFiniteGradients(p for group in groups for p in group["params"])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -77,7 +86,8 @@ class SkipNonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
         """Hold the loss."""
-        self._this_step.append(_MicroBatch(self._batch, loss.detach()))
+        if self._active:
+            self._this_step.append(_MicroBatch(self._batch, loss.detach()))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -90,16 +100,13 @@ class SkipNonFinite(Callback):
         step, self._this_step = self._this_step, []
         if not self._active:
             return
-        finite = self._finite([micro_batch.loss for micro_batch in step])
+        finite = not self._gradients.found() and all(math.isfinite(each.loss) for each in step)
         if trainer.world_size > 1:  # ranks of a sharded model hold other gradients
             finite = trainer.strategy.reduce_boolean_decision(finite, all=True)
         if finite:
             self._in_a_row.clear()
             return
-        if self._found_and_one is not None:
-            self._found_and_one[0].zero_()
-        for parameter in self._parameters:
-            parameter.grad = None
+        self._gradients.drop()
         self.skipped_steps += 1
         self._in_a_row.append(step)
         rank_zero_warn(
@@ -117,19 +124,6 @@ class SkipNonFinite(Callback):
             return
         if trainer.global_step % trainer.log_every_n_steps == 0:
             pl_module.log("train/skipped_steps", float(self.skipped_steps))
-
-    def _finite(self, losses: list[Tensor]) -> bool:
-        """Say whether the gradients and losses of this rank are finite."""
-        gradients = [g for p in self._parameters if (g := p.grad) is not None]
-        if self._sharded:  # this rank's part
-            gradients = [g.to_local() if hasattr(g, "to_local") else g for g in gradients]
-        if self._found_and_one is None or not gradients:
-            finite = math.isfinite(torch.nn.utils.get_total_norm(gradients))
-        else:
-            # what a gradient scaler looks for: 21 us for 22 gradients, where norms took 49
-            torch._amp_foreach_non_finite_check_and_unscale_(gradients, *self._found_and_one)
-            finite = not self._found_and_one[0]
-        return finite and all(map(math.isfinite, losses))
 
     def _stop(self, trainer: Trainer) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir, "non_finite")

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.callbacks.checkpoints import BestCheckpoint
 from pile_lightning.callbacks.domains import Delivers, WeighsDomains, domain_table
+from pile_lightning.callbacks.members import Ranks, ranking_table
 from pile_lightning.callbacks.samples import Samples
 from pile_lightning.callbacks.throughput import Throughput
 
@@ -59,10 +60,13 @@ class Report(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the latest scores."""
         self._scored_step = trainer.global_step
+        prefix, scores = "val/", dict(trainer.callback_metrics)
+        if isinstance(pl_module, Ranks):
+            prefix = f"val/{pl_module.ranking()[0]['name']}/"
         self._scores = {
-            name.removeprefix("val/").removesuffix("/bits_per_byte"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/") and name.endswith("bits_per_byte")
+            name.removeprefix(prefix).removesuffix("/bits_per_byte"): float(value)
+            for name, value in scores.items()
+            if name.startswith(prefix) and name.endswith("bits_per_byte")
         }
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,12 +81,14 @@ class Report(Callback):
     def _print(self, trainer: Trainer, pl_module: LightningModule, folder: str, steps: int) -> None:
         lines = ["", *self._training(trainer, pl_module, steps)]
         if "bits_per_byte" in self._scores:
-            lines += ["", *self._table(trainer)]
+            lines += ["", *self._table(trainer, self._scored(trainer, pl_module))]
+        if isinstance(pl_module, Ranks):
+            lines += ["", "The members.", *ranking_table(pl_module.ranking())]
         lines += self._domains(trainer)
         sample = next((c.latest for c in trainer.callbacks if isinstance(c, Samples)), None)
         if sample:
             lines += ["", "A sample:", *(f"  | {line}" for line in sample.splitlines()[:14])]
-        lines += ["", *self._places(trainer, Path(folder))]
+        lines += ["", *self._places(pl_module, Path(folder))]
         print("\n".join(lines), flush=True)
 
     def _training(self, trainer: Trainer, pl_module: LightningModule, steps: int) -> list[str]:
@@ -90,17 +96,32 @@ class Report(Callback):
         millions = sum(p.numel() for p in pl_module.parameters()) / 1e6
         minutes = f"{int(seconds // 60)} min {seconds % 60:.0f} s"
         counted = next((c.tokens for c in trainer.callbacks if isinstance(c, Throughput)), None)
+        ranked = pl_module.ranking() if isinstance(pl_module, Ranks) else []
+        of_members = f" of {len(ranked)} members" if ranked else ""
         tokens = "" if counted is None else f" ({counted / 1e6:.2f} M tokens in all)"
         return [
-            f"Trained {millions:.1f} M parameters for {steps} steps{tokens} in {minutes}, "
-            f"validation included."
+            f"Trained {millions:.1f} M parameters{of_members} for {steps} steps{tokens} in "
+            f"{minutes}, validation included."
         ]
 
-    def _table(self, trainer: Trainer) -> list[str]:
-        rows = {f"this model, step {self._scored_step}": self._scores["bits_per_byte"]}
+    def _scored(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Return bits per byte of the model now and at its best, or of the best of several."""
+        score = self._scores["bits_per_byte"]
+        if isinstance(pl_module, Ranks):
+            first = pl_module.ranking()[0]
+            rows = {f"the best member, step {first['scored_step']}": score}
+            together = trainer.callback_metrics.get("val/ensemble/bits_per_byte")
+            if together is not None:
+                rows[f"the ensemble, step {self._scored_step}"] = float(together)
+            return rows
+        rows = {f"this model, step {self._scored_step}": score}
         best = next((c for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None)
         if best is not None and best.best_score is not None and best.best_step != self._scored_step:
             rows[f"this model, best step {best.best_step}"] = best.best_score
+        return rows
+
+    @staticmethod
+    def _table(trainer: Trainer, rows: dict[str, float]) -> list[str]:
         title = "Held-out text, every document from its first token"
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, HoldsOutText):
@@ -127,7 +148,7 @@ class Report(Callback):
         return ["", "By domain, since the first step.", *lines]
 
     @staticmethod
-    def _places(trainer: Trainer, folder: Path) -> list[str]:
+    def _places(pl_module: LightningModule, folder: Path) -> list[str]:
         found = {
             "config.yaml": "the run, to repeat it",
             "tokenizer.json": "",
@@ -136,13 +157,17 @@ class Report(Callback):
             "curves.png": "the same as a picture",
             "samples": "text by step",
             "data.png": "what there was to train on",
+            "members": "a folder of a run for each of them",
         }
+        use = folder
+        if isinstance(pl_module, Ranks) and (folder / "members").is_dir():
+            use = folder / "members" / pl_module.ranking()[0]["name"]
         listed = [
             f"  {name:<15} {note}".rstrip()
             for name, note in found.items()
             if (folder / name).exists()
         ]
-        return [f"{folder}/", *listed, "", "Next:", f'  pile generate {folder} --prompt "def "']
+        return [f"{folder}/", *listed, "", "Next:", f'  pile generate {use} --prompt "def "']
 
 
 def _collect(texts: Iterator[str]) -> tuple[bytes, int, bool]:

@@ -113,9 +113,9 @@ class Throughput(Callback):
         rate = self._counted / seconds
         self._counted, self._seconds, self._since = 0, 0.0, now
         values = {"throughput/tokens": float(self.tokens), "throughput/tokens_per_second": rate}
-        network = getattr(pl_module, "network", None)
-        if isinstance(network, Counted):
-            flops = rate * network.flops_per_token(batch["input_ids"].shape[1])
+        counted = getattr(pl_module, "network", pl_module)  # several networks: their module knows
+        if isinstance(counted, Counted):
+            flops = rate * counted.flops_per_token(batch["input_ids"].shape[1])
             values["throughput/tflops"] = flops / 1e12
             peak = self._peak(pl_module.device)
             if peak is not None:

@@ -13,6 +13,7 @@ from pile_lightning.cli.consolidate import consolidate, consolidate_parser
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.generate import generate
 from pile_lightning.cli.inspection import inspect, inspect_parser
+from pile_lightning.cli.members import members
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.plan import plan, plan_parser
 from pile_lightning.cli.prepare import prepare, prepare_parser
@@ -58,6 +59,11 @@ COMMANDS = {
         "average the kept checkpoints of a run",
         average_parser,
         lambda parser, settings, arguments: average(**vars(settings)),
+    ),
+    "members": _function(
+        "write each model of an environment as a run of its own",
+        "Write each member of an environment as the folder of a run, below members/.",
+        members,
     ),
     "consolidate": _Command(
         "turn a sharded checkpoint into one file",

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from pile_lightning.cli.ranks import count_ranks
 from pile_lightning.cli.train import choose_precision
 from pile_lightning.data import TextModule
-from pile_lightning.modules import LanguageModule
+from pile_lightning.modules import Environment, LanguageModule
 from pile_lightning.parallel import RECOMPUTE, Layout, Recompute
 from pile_lightning.plan import Gathering, Gpu, Precision, find_gpu
 
@@ -85,7 +85,7 @@ def make_run(parser: ArgumentParser, settings: Namespace) -> Run:
     """Make what a plan needs of the run that settings describe; nothing large is made.
 
     Raises:
-        TypeError: For a module or data that are none of language.
+        TypeError: For a module or data that are none of language, and for several models.
         ValueError: For a number, GPU, precision or strategy that a plan cannot work with.
     """
     config = cast(Any, copy.deepcopy(settings))
@@ -100,6 +100,11 @@ def make_run(parser: ArgumentParser, settings: Namespace) -> Run:
     if hasattr(of_module, "compile"):
         of_module.compile = False
     made = cast(Any, parser.instantiate(config))
+    if isinstance(made.model, Environment):
+        raise TypeError(
+            "a plan is of one model, and an Environment trains several; plan a member by itself: "
+            "take its class_path and init_args for the model"
+        )
     if not isinstance(made.model, LanguageModule) or not isinstance(made.data, TextModule):
         raise TypeError(
             f"{type(made.model).__name__} and {type(made.data).__name__} are not both of language, "

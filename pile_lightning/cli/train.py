@@ -27,6 +27,7 @@ from pile_lightning.callbacks import (
     DeliveredTokens,
     KeptCheckpoints,
     LastCheckpoint,
+    MemberRuns,
     MetricsCsv,
     Preemption,
     Report,
@@ -125,6 +126,7 @@ class PileCLI(LightningCLI):
         """Parse, and take the checkpoint out: the config alone says what the model is."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        _check_model(config.model)
         _score_at_least_once(config.trainer)
         tell_ranks(config.trainer)
         folder = Path(config.trainer.default_root_dir)
@@ -161,12 +163,20 @@ class PileCLI(LightningCLI):
             if config.logger is not False:
                 own = MetricsCsv(config.default_root_dir)
                 kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
-            callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), Report()]
-            callbacks += [CheckpointSummary()]
+            callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), MemberRuns()]
+            callbacks += [Report(), CheckpointSummary()]
         kwargs["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.config_init[self.subcommand].ckpt_path = self.checkpoint
         return trainer
+
+
+def _check_model(model: Any) -> None:
+    """Let a model that can judge its settings do so before text is prepared for it."""
+    module, _, name = model.class_path.rpartition(".")
+    check = getattr(getattr(sys.modules.get(module), name, None), "check_settings", None)
+    if check is not None:
+        check(**model.init_args.as_dict())
 
 
 def _score_at_least_once(trainer: Any) -> None:

@@ -2,5 +2,22 @@
 
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.causal import CausalLM
+from pile_lightning.modules.environment import (
+    Coupling,
+    Distillation,
+    Ensemble,
+    Environment,
+    Halving,
+    MutualLearning,
+)
 
-__all__ = ["CausalLM", "LanguageModule"]
+__all__ = [
+    "CausalLM",
+    "Coupling",
+    "Distillation",
+    "Ensemble",
+    "Environment",
+    "Halving",
+    "LanguageModule",
+    "MutualLearning",
+]

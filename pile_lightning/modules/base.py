@@ -1,18 +1,14 @@
 """What every language module shares: configs in, network out, and a loss per predicted token.
 
-The loss is normalised by the predicted tokens of the whole global batch. A mean of the means of
-micro-batches or ranks weighs a token by the company it keeps: where rows hold different numbers of
-ignored labels, the gradient was 40 % off in a small case. So back-propagate sums, count the tokens
-as they pass, and scale the gradients once before the step.
+It trains alone, or as a member of an environment, which calls its hooks and logs for it.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -24,9 +20,9 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
-from pile_lightning.modules.counters import Counters
+from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.nn import NetworkConfig
-from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, local
+from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
 __all__ = ["LanguageModule"]
@@ -74,6 +70,10 @@ class LanguageModule(LightningModule):
         self.compiles = compile
         self.activation_checkpointing = activation_checkpointing
         self.network = None
+        self.log_to: Callable[..., None] | None = None
+        """Where metrics go, of a member of an environment; the trainer by default."""
+        self.own_optimizer: Optimizer | None = None
+        """What steps the parameters, once it is made."""
 
     @abstractmethod
     def loss_sum(self, batch: TokenBatch) -> Tensor:
@@ -139,6 +139,7 @@ class LanguageModule(LightningModule):
                 f"{type(self.trainer.strategy).__name__} flattens parameters, and Muon steps "
                 f"matrices; use pile_lightning.ShardedStrategy, or AdamWConfig"
             )
+        self.own_optimizer = optimizer
         schedule = LambdaLR(optimizer, self.schedule_config.build(total=total))
         # "step": the default would advance it once an epoch and leave a warm-up at its start
         return {
@@ -155,34 +156,17 @@ class LanguageModule(LightningModule):
     # -- training ---------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Open the counters, which stay on the device: reading one would wait for it."""
-        self._counters = Counters(self.device)
-        # alone and in one piece, a batch is the global batch, and its own count will do
-        self._step_is_shared = self.trainer.world_size * self.trainer.accumulate_grad_batches > 1
+        """Open the counters."""
+        self.token_mean = TokenMean(self.trainer, self.device)
+        self.gradient_norm: Tensor | None = None
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return what to back-propagate: the mean loss, or the sum where the step is shared."""
-        loss = self.loss_sum(batch)
-        num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
-        self._counters.nats.add_(loss.detach())
-        self._counters.num_tokens.add_(num_tokens)
-        if not self._step_is_shared:
-            return loss / num_tokens.clamp(min=1)
-        self._counters.step_tokens.add_(num_tokens)
-        return loss
+        return self.token_mean.add(self.loss_sum(batch), (batch["labels"] != IGNORE_INDEX).sum())
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Divide gradients by the tokens of the global batch; clipping comes after this."""
-        if not self._step_is_shared:
-            return
-        step_tokens = self._counters.step_tokens
-        num_tokens = self.trainer.strategy.reduce(step_tokens.clone(), reduce_op="sum").clamp(min=1)
-        # undo the means that Lightning takes over micro-batches and the strategy over ranks
-        means = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        gradients = self._gradients()
-        if gradients:  # a callback that leaves a step out drops them
-            torch._foreach_mul_([local(g) for g in gradients], means / num_tokens)
-        step_tokens.zero_()
+        self.token_mean.divide(self.gradients())
 
     def configure_gradient_clipping(
         self,
@@ -192,14 +176,15 @@ class LanguageModule(LightningModule):
     ) -> None:
         """Clip by the norm of all gradients of all ranks, whatever the strategy."""
         if gradient_clip_val is not None and gradient_clip_val > 0:
-            self._counters.norm = clip(
-                self._gradients(),
+            self.gradient_norm = clip(
+                self.gradients(),
                 gradient_clip_val,
                 algorithm=gradient_clip_algorithm or "norm",
                 strategy=self.trainer.strategy,
             )
 
-    def _gradients(self) -> list[Tensor]:
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients that there are."""
         return [p.grad for p in self.parameters() if p.grad is not None]
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
@@ -209,12 +194,14 @@ class LanguageModule(LightningModule):
             return
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        sums = trainer.strategy.reduce(self._counters.take(), reduce_op="sum")
-        nats, num_tokens = sums.tolist()
-        self.log("train/loss", nats / max(1, num_tokens), prog_bar=True)
-        self.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"])
-        if self._counters.norm is not None:
-            self.log("train/gradient_norm", self._counters.norm)
+        self.log("train/loss", self.token_mean.take(), prog_bar=True)
+        self.log("train/lr", (self.own_optimizer or trainer.optimizers[0]).param_groups[0]["lr"])
+        if self.gradient_norm is not None:
+            self.log("train/gradient_norm", self.gradient_norm)
+
+    def log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
+        """Log a metric, as Lightning does; that of a member stands under the member's name."""
+        (self.log_to or super().log)(name, value, *settings, **more)
 
     # -- scoring ----------------------------------------------------------------------------------
 
@@ -227,7 +214,11 @@ class LanguageModule(LightningModule):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add the rows of ``batch`` to the scores."""
-        nats = self.token_nll(batch).sum(dim=1)
+        self.add_scores(self.token_nll(batch), batch)
+
+    def add_scores(self, token_nll: Tensor, batch: TokenBatch) -> None:
+        """Add rows of which the nats of each label (batch, seq) are known to the scores."""
+        nats = token_nll.sum(dim=1)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum(dim=1)
         self.perplexity.update(nats, num_tokens, batch["domain"])
         self.bits_per_byte.update(nats, batch["num_bytes"], batch["domain"])

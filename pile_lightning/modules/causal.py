@@ -15,6 +15,7 @@ from pile_lightning.nn import (
     DecoderConfig,
     NetworkConfig,
     Quantization,
+    cap_logits,
     complete,
     cross_entropy_sum,
     fast_dtype,
@@ -76,6 +77,9 @@ class CausalLM(LanguageModule):
             activation_checkpointing=activation_checkpointing,
         )
         self.z_loss = z_loss
+        self.keeps_hidden = False
+        """Whether what is computed for the loss of a batch is kept for ``logits`` of it."""
+        self._kept: tuple[TokenBatch, Tensor] | None = None
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Return the logits of every position (batch, seq, vocab)."""
@@ -92,11 +96,9 @@ class CausalLM(LanguageModule):
 
     def _cross_entropy(self, batch: TokenBatch, reduction: Any, *, z_loss: float = 0.0) -> Tensor:
         network = self.built_network
+        hidden = self._hidden(batch)
         if not isinstance(network, ChunkedHead):
-            return cross_entropy_sum(
-                self(batch), batch["labels"], reduction=reduction, z_loss=z_loss
-            )
-        hidden = network.hidden(batch["input_ids"], **_where(batch))
+            return cross_entropy_sum(hidden, batch["labels"], reduction=reduction, z_loss=z_loss)
         return linear_cross_entropy(
             hidden,
             network.head_weight,
@@ -106,6 +108,25 @@ class CausalLM(LanguageModule):
             logit_cap=network.logit_cap if isinstance(network, CappedHead) else None,
             z_loss=z_loss,
         )
+
+    def _hidden(self, batch: TokenBatch) -> Tensor:
+        """Compute what the head is applied to, or the logits of a network without such a head."""
+        network = self.built_network
+        compute = network.hidden if isinstance(network, ChunkedHead) else network
+        hidden: Tensor = compute(batch["input_ids"], **_where(batch))
+        if self.keeps_hidden:
+            self._kept = batch, hidden
+        return hidden
+
+    def logits(self, batch: TokenBatch) -> Tensor:
+        """Return the logits (batch, seq, vocab), once, from what the loss was computed from."""
+        kept, self._kept = self._kept, None
+        hidden = kept[1] if kept is not None and kept[0] is batch else self._hidden(batch)
+        network = self.built_network
+        if not isinstance(network, ChunkedHead):
+            return hidden
+        cap = network.logit_cap if isinstance(network, CappedHead) else None
+        return cap_logits(hidden @ network.head_weight.T, cap)
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the probabilities of the token after each row's last label (batch, vocab)."""

@@ -10,7 +10,14 @@ from pile_lightning.optim.averaging import (
     update_average,
 )
 from pile_lightning.optim.base import OptimizerConfig, ScheduleConfig
+from pile_lightning.optim.finite import NonFiniteGradients
 from pile_lightning.optim.groups import ParameterRoles, parameter_roles
+from pile_lightning.optim.joint import (
+    JointOptimizer,
+    joint_schedule,
+    part_of_optimizer,
+    part_of_schedule,
+)
 from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise, step_together
 from pile_lightning.optim.schedules import (
     CosineConfig,
@@ -28,9 +35,11 @@ __all__ = [
     "AdamW",
     "AdamWConfig",
     "CosineConfig",
+    "JointOptimizer",
     "LinearConfig",
     "Muon",
     "MuonConfig",
+    "NonFiniteGradients",
     "OptimizerConfig",
     "ParameterRoles",
     "ScheduleConfig",
@@ -40,10 +49,13 @@ __all__ = [
     "ema_decay",
     "exchange",
     "forget",
+    "joint_schedule",
     "linear",
     "local",
     "orthogonalise",
     "parameter_roles",
+    "part_of_optimizer",
+    "part_of_schedule",
     "rate_factor",
     "step_together",
     "update_average",

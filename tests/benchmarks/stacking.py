@@ -24,6 +24,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from pile_lightning import CausalLM, DecoderConfig  # noqa: E402
+from pile_lightning.device import keep_freed_memory  # noqa: E402
 from pile_lightning.modules.stacked import Stack  # noqa: E402
 from pile_lightning.nn import AttentionConfig  # noqa: E402
 from pile_lightning.optim import AdamWConfig, MuonConfig, step_together  # noqa: E402
@@ -103,11 +104,14 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="fp32")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--keep-memory", action="store_true", help="see device.keep_freed_memory")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=11)
     settings = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(settings.threads)
+    if settings.keep_memory and not keep_freed_memory():
+        raise SystemExit("--keep-memory: this C library cannot be told to keep what is freed")
     clock = process_seconds if settings.threads == 1 else wall_seconds
     batch = make_batch(settings.rows, settings.seq, packed=settings.packed)
     print(

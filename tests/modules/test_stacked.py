@@ -205,6 +205,33 @@ def test_what_waits_for_a_members_gradient_gets_it():
         assert torch.equal(gradient, member.network.norm.weight.grad)
 
 
+class Together(nn.Module):
+    def __init__(self, members):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.stack = Stack(members)
+
+    def forward(self, batch):
+        return self.stack(of_losses(batch)).sum()
+
+
+def test_ddp_finds_every_gradient(tmp_path):
+    members = make_members()
+    alone = copy.deepcopy(members)
+    file = tmp_path / "store"
+    torch.distributed.init_process_group("gloo", f"file://{file}", rank=0, world_size=1)
+    try:
+        together = nn.parallel.DistributedDataParallel(Together(members))
+        for _ in range(2):  # the second raises where the first waits for a gradient
+            together.zero_grad()
+            together(make_batch()).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for member in alone:
+        member.loss_sum(make_batch()).backward()
+    assert_same_gradients(members, alone)
+
+
 def test_frozen_parameters_are_stacked_and_get_no_gradient():
     members = make_members()
     for member in members:
@@ -221,12 +248,13 @@ def test_frozen_parameters_are_stacked_and_get_no_gradient():
 def test_dropout_draws_for_each_member():
     config = DecoderConfig(d_model=32, num_layers=1, dropout=0.5)
     members = [make_member(network=config) for _ in range(2)]
-    one, other = Stack(members)(of_losses(make_batch())).tolist()
+    stack = Stack(members)
+    one, other = stack(of_losses(make_batch())).tolist()
     assert one != other
     for member in members:
         member.eval()
-    one, other = Stack(members)(of_losses(make_batch())).tolist()
-    assert one == other
+    one, other = stack(of_losses(make_batch())).tolist()
+    assert one == other == pytest.approx(members[0].loss_sum(make_batch()).item())
 
 
 class Focal(CausalLM):
@@ -340,6 +368,22 @@ def test_loaded_weights_are_what_is_computed_with():
     losses = stack(of_losses(batch))
     torch.testing.assert_close(losses[1], loaded.loss_sum(batch))
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda stack, member: member.double(), lambda stack, _: stack.release()]
+)
+def test_a_stack_that_is_none_any_more_says_so(change):
+    members = make_members()
+    stack = Stack(members)
+    change(stack, members[1])
+    with pytest.raises(RuntimeError, match="lies elsewhere than where it was stacked"):
+        stack(of_losses(make_batch()))
+
+
+def test_compiling_what_has_no_network_says_so():
+    with pytest.raises(ValueError, match="Linear has none of that name"):
+        Stack([nn.Linear(2, 2)], compile=True)
 
 
 def test_a_members_checkpoint_is_as_large_as_alone(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
+from torchmetrics import Metric
 
 from pile_lightning.modules.base import LanguageModule
 
@@ -103,6 +104,8 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     plain = (bool, int, float, str, tuple, type(None))
     found = {}
     for path, part in module.named_modules():
+        if isinstance(part, Metric):  # no part of a loss; each has functions of its own
+            continue
         language = isinstance(part, LanguageModule)
         for name, value in vars(part).items():
             # what a language module holds beside its settings is of the run

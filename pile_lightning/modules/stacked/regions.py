@@ -16,7 +16,14 @@ from torch.utils import _pytree as pytree
 
 from pile_lightning.nn import StackedKernels
 
-__all__ = ["compile_stacked", "compiled"]
+__all__ = ["compile_stacked", "compiled", "follow_mode"]
+
+
+def follow_mode(copied: nn.Module, original: nn.Module) -> None:
+    """Let each part of a copy train or not, as the original's does now."""
+    for part, other in zip(copied.modules(), original.modules(), strict=True):
+        if part.training != other.training:
+            part.training = other.training
 
 
 def compile_stacked(block: nn.Module) -> None:
@@ -34,6 +41,7 @@ class _CompiledForward:
         self.as_written = copy.deepcopy(block)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        follow_mode(self.as_written, self.block)
         parameters = dict(self.block.named_parameters())
         leaves, spec = pytree.tree_flatten((parameters, args, kwargs))
         return _Graph.apply(self.as_written, spec, *leaves)  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pile_lightning.modules.stacked.alike import why_not_stack
-from pile_lightning.modules.stacked.regions import compile_stacked
+from pile_lightning.modules.stacked.regions import compile_stacked, follow_mode
 from pile_lightning.nn import StackedKernels
 from pile_lightning.parallel.blocks import blocks_of
 
@@ -30,11 +30,14 @@ class Stack(Generic[M]):
     dropout draws for each member, other numbers than it would draw alone.
 
     Args:
-        members: Built, on their device, alike but for the numbers in their parameters.
-        compile: Compile the blocks of their networks, all members in one graph.
+        members: Built, on their device, alike but for the numbers in their parameters. What their
+            parts hold beside these, but for whether they train, is what it is now.
+        compile: Compile the blocks of their networks, all members in one graph; of language
+            modules.
 
     Raises:
-        ValueError: Where the members are not alike; the message says what differs.
+        ValueError: Where the members are not alike; the message says what differs. Where
+            ``compile`` finds no network.
 
     Example:
         >>> members = [nn.Linear(3, 2) for _ in range(4)]
@@ -79,6 +82,12 @@ class Stack(Generic[M]):
 
     def _wholes(self) -> dict[str, Tensor]:
         """Return the weights of all members, tied to their parameters where those are trained."""
+        for name, weight in self._weights.items():
+            if not weight.is_viewed():
+                raise RuntimeError(
+                    f"{name} of a member lies elsewhere than where it was stacked: the member was "
+                    f"moved or cast since, or the stack released; stack the members anew"
+                )
         wholes = {name: weight.whole for name, weight in self._weights.items()}
         trained = [name for name in wholes if self._weights[name].own[0].requires_grad]
         parameters = [parameter for name in trained for parameter in self._weights[name].own]
@@ -95,7 +104,7 @@ class Stack(Generic[M]):
         for weight in self._weights.values():
             for parameter in weight.own:
                 parameter.data = parameter.data.clone()
-        self.members, self._weights = [], {}
+            weight.whole = torch.empty(0)
 
     def _twin_parts(self, *, compile: bool) -> dict[str, nn.Module | None]:
         """Copy the parts of a member, without memory for its parameters."""
@@ -106,14 +115,21 @@ class Stack(Generic[M]):
             known[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
         parts = copy.deepcopy(dict(first.named_children()), known)
         if compile:
+            if "network" not in parts:
+                raise ValueError(
+                    f"compile=True compiles the blocks of a member's network, and "
+                    f"{type(first).__name__} has none of that name; leave compile out"
+                )
             for block in blocks_of(parts["network"]):
                 compile_stacked(block)
         return cast("dict[str, nn.Module | None]", parts)
 
     def _twin(self) -> M:
         """Return a module that has the attributes of the first member as they are now."""
-        twin = copy.copy(self.members[0])
+        first = self.members[0]
+        twin = copy.copy(first)
         twin.__dict__["_modules"] = self._parts
+        follow_mode(twin, first)
         twin.__dict__["_parameters"] = dict(twin.__dict__["_parameters"])
         return twin
 
@@ -125,6 +141,11 @@ class _Weight:
         self.own, self.whole = own, whole
         for parameter, part in zip(own, whole.unbind(), strict=True):
             parameter.data = part
+
+    def is_viewed(self) -> bool:
+        """Say whether each parameter still lies in its part."""
+        start, stride = self.whole.data_ptr(), self.whole.stride(0) * self.whole.element_size()
+        return all(p.data_ptr() == start + n * stride for n, p in enumerate(self.own))
 
 
 class _Whole(torch.autograd.Function):

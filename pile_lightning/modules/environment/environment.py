@@ -1,0 +1,292 @@
+"""Several models that train side by side on one stream, in one Trainer.
+
+Each row is read, tokenized, packed and moved to the device once. The sum of the members' losses is
+back-propagated: they share no parameter, so each gets the gradient that it would get alone, and one
+optimizer steps them all, so that steps, accumulation, logging and checkpoints are those of one
+model. All else is each member's own, also its random numbers: alone and in the environment it comes
+to the same weights, bit for bit.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pile_lightning.batch import IGNORE_INDEX, TokenBatch
+from pile_lightning.config import from_plain, to_plain
+from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.environment.coupling import Coupling
+from pile_lightning.modules.environment.engines import Engine, Sequential
+from pile_lightning.modules.environment.halving import Halving
+from pile_lightning.modules.environment.member import Member
+from pile_lightning.modules.environment.optimizers import joint_optimizer
+from pile_lightning.modules.environment.roster import Roster, mean_losses
+from pile_lightning.modules.environment.scoring import ScoresMembers
+from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
+from pile_lightning.modules.environment.split import validate_again
+from pile_lightning.modules.environment.stacking import EngineName, build_engine
+from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
+
+__all__ = ["Environment"]
+
+
+class Environment(ScoresMembers):
+    """Named models, each trained as it would be alone, in one run.
+
+    Args:
+        members: For each name a ``class_path`` with ``init_args``, and perhaps a ``seed`` and a
+            ``gradient_clip_val`` of its own; in Python a module will do.
+        vocab_size: Number of token ids; from the command line it comes from the data.
+        max_seq_len: Longest context in tokens; from the command line it comes from the data.
+        base: What all members of a sweep have: ``class_path`` and ``init_args``.
+        sweep: Values to try for each field, such as ``optimizer.lr: [0.01, 0.02]``, of which all
+            combinations become members; or a list of settings.
+        coupling: What members learn from one another.
+        halving: When the worst members stop.
+        engine: How losses are computed: ``sequential`` takes one member after another, each bit for
+            bit as it would be alone; ``stacked`` those of one shape as one, equal but for rounding;
+            ``auto`` times both on the first batch.
+
+    Raises:
+        ValueError: For members that there cannot be, and couplings of those that there are not.
+
+    Example:
+        >>> from pile_lightning import CausalLM, DecoderConfig
+        >>> member = {"class_path": "CausalLM", "init_args": {"network": {"d_model": 32}}}
+        >>> environment = Environment(
+        ...     base=member, sweep={"optimizer.lr": [0.01, 0.02]}, vocab_size=65, max_seq_len=16
+        ... )
+        >>> [member.name for member in environment.roster]
+        ['lr=0.01', 'lr=0.02']
+    """
+
+    def __init__(
+        self,
+        members: PlainDict | None = None,
+        *,
+        vocab_size: int,
+        max_seq_len: int,
+        base: PlainDict | None = None,
+        sweep: PlainDict | PlainList | None = None,
+        coupling: list[Coupling] | None = None,
+        halving: Halving | None = None,
+        engine: EngineName = "sequential",
+    ) -> None:
+        super().__init__()
+        specs = member_specs(members, base, sweep)
+        self.save_hyperparameters(ignore=["members"])
+        self.hparams.update(to_plain(dict(self.hparams)))
+        # expanded: what a checkpoint's members are must not hang on how a sweep is read
+        plain = {name: spec.plain() for name, spec in specs.items()}
+        self.hparams.update({"members": plain, "base": None, "sweep": None})
+        self.roster = Roster(
+            [
+                Member(
+                    name,
+                    spec,
+                    vocab_size=vocab_size,
+                    max_seq_len=max_seq_len,
+                    module=given if isinstance(given, LanguageModule) else None,
+                )
+                for name, spec in specs.items()
+                for given in [(members or {}).get(name)]
+            ]
+        )
+        self.members = nn.ModuleDict(_by_key(self.roster))
+        self.couplings = Couplings(from_plain(to_plain(coupling or [])), self.roster)
+        self.halving: Halving | None = from_plain(to_plain(halving))
+        self.engine_name = engine
+        self.engine: Engine = Sequential()
+        self._engine_state: dict[str, Any] = {}
+        self._halvings = 0
+
+    @staticmethod
+    def check_settings(
+        *,
+        members: PlainDict | None = None,
+        base: PlainDict | None = None,
+        sweep: PlainDict | PlainList | None = None,
+        coupling: PlainList | None = None,
+        **others: Any,
+    ) -> None:
+        """Raise what making an environment would, before there is any data.
+
+        Args:
+            members: As for the class.
+            base: As for the class.
+            sweep: As for the class.
+            coupling: As for the class, as plain data.
+            others: Not looked at.
+
+        Raises:
+            ValueError: For members that there cannot be, and couplings of those that there are not.
+        """
+        specs = member_specs(members, base, sweep)
+        check_couplings(from_plain(coupling or []), list(specs))
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Attach the members to the trainer, and open their metrics."""
+        refuse_sharding(self.trainer.strategy)
+        for member in self.roster:
+            member.module.trainer = self.trainer
+            member.module.log_to = partial(self._log_of, member)
+            member.module.setup(stage)
+        self.couplings.setup(self.device)
+
+    def configure_model(self) -> None:
+        """Build the networks, each with the weights that it would have alone."""
+        for member in self.roster:
+            member.configure_model()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Join the members' optimizers and schedules."""
+        return joint_optimizer(list(self.roster), together=self.engine_name != "sequential")
+
+    # -- training ---------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Open the members' counters.
+
+        Raises:
+            ValueError: Where none of them trains any more.
+        """
+        if not self.roster.training:
+            raise ValueError(
+                "all members of this environment were stopped, and there is nothing left to train; "
+                "begin anew, or take one on by itself, from its folder in members/"
+            )
+        for member in self.roster:
+            member.module.on_train_start()
+            member.watch()
+        self.engine = build_engine(self.engine_name, self.trainer)
+        self.engine.load_state_dict(self._engine_state)
+
+    def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
+        """Stop the worst members where it is time: after the validation of that step."""
+        if self.halving is None or batch_idx % self.trainer.accumulate_grad_batches:
+            return
+        due = sum(step <= self.trainer.global_step for step in self.halving.at)
+        for _ in range(self._halvings, due):
+            losses = mean_losses(self.roster.training, self.trainer)
+            self.roster.halve(self.trainer.global_step, keep=self.halving.keep, losses=losses)
+        self._halvings = due
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Return the sum of what the members would back-propagate."""
+        num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
+        computing = self.roster.computing
+        losses: dict[str, Tensor] = {}
+        for name, loss in self.engine.losses(computing, batch).items():
+            if isinstance(loss, Exception):
+                self.roster.fail(name, loss)
+            else:
+                losses[name] = loss
+                self.roster[name].losses.append(loss.detach())
+        terms = self.couplings.terms(list(losses), batch)
+        parts = [
+            self.roster[name].module.token_mean.add(loss, num_tokens, more=terms.get(name))
+            for name, loss in losses.items()
+        ]
+        if self.halving is not None:
+            for name, loss in losses.items():
+                self.roster[name].follow(loss.detach() / num_tokens.clamp(min=1))
+        if self.trainer.world_size > 1:
+            # ddp waits for a gradient of every parameter, on every rank
+            idle = [member for member in self.roster if member.name not in losses]
+            parts += [zero for member in idle for zero in member.untouched()]
+        if not parts:
+            self.roster.judge(self.trainer)
+        return torch.stack(parts).sum()
+
+    def skip_at_most(self, in_a_row: int) -> None:
+        """Stop a member after so many skipped steps in a row."""
+        self.roster.most_skipped = in_a_row
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Drop the gradients of those that fail, and divide the others' by their tokens."""
+        self.roster.judge(self.trainer)
+        for member in self.roster:
+            if not member.trains:
+                member.gradients.drop()  # zeros, of ddp, would decay weights and move momenta
+        for member in self.roster.training:
+            member.module.on_before_optimizer_step(member.optimizer)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each member by the norm of its own gradients."""
+        for member in self.roster.training:
+            own = member.spec.gradient_clip_val
+            member.module.configure_gradient_clipping(
+                member.optimizer,
+                gradient_clip_val if own is None else own,
+                gradient_clip_algorithm,
+            )
+
+    def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
+        """Let the members log, and log what the leading one has."""
+        for member in self.roster.training:
+            member.module.on_train_batch_end(outputs, batch, batch_idx)
+            if "train/loss" in member.logged and member.fate.skipped_steps:
+                member.module.log("train/skipped_steps", float(member.fate.skipped_steps))
+        for member in self.roster:
+            if not member.trains and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+                for name in member.train_metrics:  # the trainer would repeat what it has of them
+                    self.log(name, math.nan)
+                member.train_metrics.clear()
+        losses = [m.logged.pop("train/loss", math.nan) for m in self.roster]
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if finite:
+            self.log("train/loss", min(finite), prog_bar=True)
+            self.log("train/members", float(len(self.roster.training)))
+
+    def _log_of(self, member: Member, name: str, value: Any, *settings: Any, **more: Any) -> None:
+        """Log a metric of a member under its name: ``train/loss`` as ``train/<member>/loss``."""
+        first, _, rest = name.partition("/")
+        if rest in ("loss", "bits_per_byte"):
+            member.logged[name] = float(value)
+        named = f"{first}/{member.name}/{rest}" if rest else f"{member.name}/{first}"
+        if first == "train":
+            member.train_metrics.add(named)
+        more.pop("prog_bar", None)  # all members' would not fit beside one
+        self.log(named, value, False, *settings[1:], **more)
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add how the members fare."""
+        checkpoint["environment"] = {
+            "members": self.roster.state_dict(),
+            "halvings": self._halvings,
+            "engine": self.engine.state_dict(),
+            "num_groups": {m.name: len(m.optimizer.param_groups) for m in self.roster},
+        }
+        if not self.trainer.validating:
+            validate_again(checkpoint["loops"]["fit_loop"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from how the members fared."""
+        state = checkpoint["environment"]
+        self.roster.load_state_dict(state["members"])
+        self._halvings = state["halvings"]
+        self._engine_state = state["engine"]
+
+
+def _by_key(roster: Roster) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {}
+    for member in roster:
+        if member.key in modules:
+            raise ValueError(
+                f"member {member.name!r} has the name of another but for dots, which parameters' "
+                f"names have in their place as _; rename one"
+            )
+        modules[member.key] = member.module
+    return modules

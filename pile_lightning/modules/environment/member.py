@@ -1,0 +1,162 @@
+"""One of the models of an environment, and how it fares."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.environment.random_stream import RandomStream
+from pile_lightning.modules.environment.specs import MemberSpec
+from pile_lightning.optim import NonFiniteGradients
+
+__all__ = ["Fate", "Member"]
+
+_BAD_LOSS = 1e9
+
+
+@dataclass
+class Fate:
+    """What has become of a member: plain data in the checkpoint."""
+
+    stopped_step: int | None = None
+    """Step whose weights a stopped member keeps; None while it trains."""
+    reason: str | None = None
+    """Why it was stopped."""
+    skipped_steps: int = 0
+    """Steps left out because a loss or gradient was not finite."""
+    in_a_row: int = 0
+    """The latest of them that followed one another."""
+    scored_step: int | None = None
+    """Step of the latest validation."""
+    loss: float = math.nan
+    """Its held-out loss, in nats a token."""
+    bits_per_byte: float = math.nan
+    """Its held-out bits per byte."""
+    trend: float | None = None
+    """Its training loss, smoothed, where that decides who stops."""
+
+
+class Member:
+    """A language module with a seed and a stream of random numbers of its own.
+
+    Args:
+        name: Its name.
+        spec: What it is.
+        vocab_size: Number of token ids.
+        max_seq_len: Longest context in tokens.
+        module: The module, where it is made already.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: MemberSpec,
+        *,
+        vocab_size: int,
+        max_seq_len: int,
+        module: LanguageModule | None = None,
+    ) -> None:
+        for field, value in (("vocab_size", vocab_size), ("max_seq_len", max_seq_len)):
+            asked = spec.from_data.get(field, value)
+            if asked != value if field == "vocab_size" else asked < value:
+                raise ValueError(
+                    f"member {name!r} has {field}={asked}, and the one stream that all members "
+                    f"read has {value}: they share its tokenizer and its rows; leave {field} out, "
+                    f"or train this member in a run of its own"
+                )
+        self.name = name
+        self.spec = spec
+        self.fate = Fate()
+        # what seed_everything has set is the seed of a model alone
+        self.seed = torch.initial_seed() if spec.seed is None else spec.seed
+        self.stream = RandomStream(self.seed)
+        if module is None:
+            with self.stream.built():
+                module = spec.build(
+                    vocab_size=vocab_size,
+                    max_seq_len=spec.from_data.get("max_seq_len", max_seq_len),
+                )
+        for step, instead in (("training_step", "loss_sum"), ("validation_step", "token_nll")):
+            if getattr(type(module), step) is not getattr(LanguageModule, step):
+                raise ValueError(
+                    f"member {name!r}: {type(module).__name__} has a {step} of its own, which an "
+                    f"environment does not call; say what it computes by {instead}"
+                )
+        self.module = module
+        self.losses: list[Tensor] = []
+        """Of the micro-batches of this step."""
+        self.trend: Tensor | None = None
+        """Training loss, smoothed over some twenty batches."""
+        self.logged: dict[str, float] = {}
+        """Losses and scores that it has logged and nobody has looked at."""
+        self.train_metrics: set[str] = set()
+        """What it logs in training."""
+
+    @property
+    def key(self) -> str:
+        """What the module is called among the environment's, where a dot would part names."""
+        return self.name.replace(".", "_")
+
+    @property
+    def trains(self) -> bool:
+        """Whether it was not stopped."""
+        return self.fate.stopped_step is None
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What steps it, once it is made."""
+        assert self.module.own_optimizer is not None
+        return self.module.own_optimizer
+
+    def configure_model(self) -> None:
+        """Build the network, with the weights that it would have alone."""
+        if self.module.network is None:
+            with self.stream.built():
+                self.module.configure_model()
+
+    def watch(self) -> None:
+        """Prepare to look for gradients that are not finite."""
+        self.losses.clear()
+        self.gradients = NonFiniteGradients(self.module.parameters())
+
+    def num_parameters(self) -> int:
+        """Count the parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def is_bad(self) -> Tensor:
+        """Return whether a loss or gradient of this step is not finite, on the device."""
+        losses, self.losses = self.losses, []
+        return self.gradients.found() | ~torch.stack(losses).isfinite().all()
+
+    def follow(self, loss: Tensor) -> None:
+        """Take a batch's mean loss into the smoothed one."""
+        finite = loss.nan_to_num(nan=_BAD_LOSS, posinf=_BAD_LOSS)
+        if self.trend is None:
+            self.trend = finite.clone()
+        else:
+            self.trend.lerp_(finite, 0.05)
+
+    def untouched(self) -> list[Tensor]:
+        """Return a zero of each parameter: a gradient of zeros for those who wait for one."""
+        return [_nothing_of(p) for p in self.module.parameters() if p.requires_grad]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how it fares and where its random numbers are."""
+        self.fate.trend = None if self.trend is None else float(self.trend)
+        return {"fate": dict(vars(self.fate)), "random": self.stream.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.fate = Fate(**state["fate"])
+        if self.fate.trend is not None:
+            self.trend = torch.tensor(self.fate.trend, device=self.module.device)
+        self.stream.load_state_dict(state["random"])
+
+
+def _nothing_of(parameter: nn.Parameter) -> Tensor:
+    # of no element: of one element times zero, what is not finite would stay so
+    return parameter.flatten()[:0].sum()

@@ -1,0 +1,147 @@
+"""From plain data to a member's class and settings, as strictly as from a config."""
+
+import copy
+import difflib
+import importlib
+import json
+import sys
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, cast
+
+from pile_lightning.modules.base import LanguageModule
+from pile_lightning.parser_words import concrete, field_names, no_class, shorten
+
+__all__ = ["FROM_DATA", "find_class", "nearest", "of_checkpoint", "parse_settings"]
+
+_OF_CHECKPOINT = ContextVar("of_checkpoint", default=False)
+
+FROM_DATA = ("vocab_size", "max_seq_len")
+"""Settings of every member that are the data's to say."""
+
+
+@contextmanager
+def of_checkpoint() -> Iterator[None]:
+    """Import nothing meanwhile: a checkpoint is data, and loading one runs no code."""
+    token = _OF_CHECKPOINT.set(True)
+    try:
+        yield
+    finally:
+        _OF_CHECKPOINT.reset(token)
+
+
+def find_class(class_path: str, *, of: str) -> type[LanguageModule]:
+    """Return the class of a member.
+
+    Args:
+        class_path: Its module and name; ours by their name alone.
+        of: What to call the member in an error.
+
+    Raises:
+        ValueError: Where there is no such class, or it is none of a language module.
+    """
+    module_name, _, name = class_path.rpartition(".")
+    ours = concrete([LanguageModule])
+    module = sys.modules.get(module_name or "pile_lightning")
+    if module is None and not _OF_CHECKPOINT.get():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"{of}: {class_path!r} cannot be imported ({error})") from None
+    if module is None:
+        raise ValueError(
+            f"{of} was made with {class_path!r}, and {module_name!r} is not imported; import it "
+            f"before loading (which runs its code: do so only if you trust it)"
+        )
+    kind = getattr(module, name, None)
+    if kind is None:
+        raise ValueError(f"{of}: {no_class(name, ours)}")
+    if not (isinstance(kind, type) and issubclass(kind, LanguageModule)):
+        raise ValueError(
+            f"{of}: {class_path} is not derived from LanguageModule, whose loss the environment "
+            f"knows how to share; derive it from pile_lightning.CausalLM"
+        )
+    return kind
+
+
+def parse_settings(
+    kind: type[LanguageModule],
+    init_args: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    of: str,
+) -> dict[str, Any]:
+    """Return the settings of a member as its class takes them: numbers, strings, configs.
+
+    Args:
+        kind: The class.
+        init_args: Plain data, as below ``init_args`` in a YAML file.
+        changes: Values by dotted field, such as ``optimizer.lr``, on top of them.
+        of: What to call the member in an error.
+
+    Raises:
+        ValueError: For a field that does not exist, or a value that it cannot take.
+    """
+    if _OF_CHECKPOINT.get():  # complete, and parsed once
+        return dict(init_args)
+    arguments = tuple(f"--{field}={_spell(value)}" for field, value in changes.items())
+    try:
+        made = _parsed(cast(Any, kind), json.dumps(init_args), arguments)
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise ValueError(f"{of}: {_said(error, kind)}") from None
+    return {name: value for name, value in copy.deepcopy(made).items() if name not in FROM_DATA}
+
+
+# the members of a sweep share most of what is to be parsed, which takes 0.1 s a time, and settings
+# are looked at before there is data and after it
+@lru_cache(maxsize=256)
+def _parsed(kind: Any, init_args: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+    parser, parsed = _parser(kind), _base(kind, init_args)
+    if arguments:
+        parsed = parser.parse_args(list(arguments), namespace=parsed.clone())
+    return dict(vars(parser.instantiate(parsed)))
+
+
+@lru_cache(maxsize=32)
+def _base(kind: Any, init_args: str) -> Any:
+    return _parser(kind).parse_object(json.loads(init_args))
+
+
+@lru_cache(maxsize=32)
+def _parser(kind: Any) -> Any:
+    # not with the module: importing the package should cost nothing beyond lightning
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    from pile_lightning.modules.fields import CONFIGS
+
+    set_parsing_settings(subclasses_enabled=CONFIGS)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, None, skip=set(FROM_DATA))
+    return parser
+
+
+def _said(error: Exception, kind: type[LanguageModule]) -> str:
+    from pile_lightning.modules.fields import CONFIGS
+
+    kinds = concrete(CONFIGS)
+    names, below = field_names([kind]), field_names(kinds)
+    known = [*names, *below, *(f"{name}.{field}" for name in names for field in below)]
+    return shorten(getattr(error, "message", None) or str(error), known, kinds)
+
+
+def _spell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return a hint at the nearest of known names, or all of them.
+
+    Example:
+        >>> nearest("smal", ["small", "large"])
+        "did you mean 'small'?"
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"

@@ -1,0 +1,211 @@
+"""The members of an environment: which of them train, which were stopped and why, which is best."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from pile_lightning.modules.environment.halving import losers
+from pile_lightning.modules.environment.member import Member
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """Members by name, in their order.
+
+    Args:
+        members: The members.
+    """
+
+    def __init__(self, members: list[Member]) -> None:
+        self._members = {member.name: member for member in members}
+        self.most_skipped = 10
+        """Skipped steps in a row that stop a member."""
+        self._errors: dict[str, Exception] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members.values())
+
+    def __getitem__(self, name: str) -> Member:
+        return self._members[name]
+
+    @property
+    def training(self) -> list[Member]:
+        """Those that were not stopped."""
+        return [member for member in self if member.trains]
+
+    @property
+    def computing(self) -> list[Member]:
+        """Those that train and have not failed in this step, on this rank."""
+        return [member for member in self.training if member.name not in self._errors]
+
+    def best(self) -> Member:
+        """Return the member with the best held-out score; the first that trains where none has."""
+        scored = [member for member in self if math.isfinite(member.fate.bits_per_byte)]
+        if scored:
+            return min(scored, key=lambda member: member.fate.bits_per_byte)
+        return next(iter(self.training or self))
+
+    # -- stopping ---------------------------------------------------------------------------------
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Remember that a member's forward failed in this step, on this rank."""
+        self._errors[name] = error
+
+    def judge(self, trainer: Trainer) -> None:
+        """Leave out the step of members that are not finite, and stop those that fail for good.
+
+        To be called on all ranks, which come to the same: their gradients are there, and their
+        optimizers have not stepped.
+
+        Raises:
+            FloatingPointError: Where no member is left to train.
+            RuntimeError: Where the last one failed.
+        """
+        judged, errors = self.training, self._errors
+        self._errors = {}
+        failed = [member.name in errors for member in judged]
+        # a gradient scaler leaves out a step by itself, and its gradients are not scaled yet
+        looks = trainer.precision != "16-mixed"
+        bad = [
+            member.is_bad() if looks and not gone else torch.tensor(gone)
+            for member, gone in zip(judged, failed, strict=True)
+        ]
+        device = judged[0].module.device
+        flags = torch.stack(
+            [torch.stack([each.to(device) for each in bad]), torch.tensor(failed, device=device)]
+        ).to(torch.int32)
+        if trainer.world_size > 1:
+            flags = trainer.strategy.reduce(flags, reduce_op="sum")
+        is_bad, is_failed = flags.tolist()
+        step = trainer.global_step
+        reasons = _gathered({name: _words(e) for name, e in errors.items()}, any(is_failed))
+        for member, bad_ranks, failed_ranks in zip(judged, is_bad, is_failed, strict=True):
+            member.losses.clear()
+            if not bad_ranks:
+                member.fate.in_a_row = 0
+                continue
+            member.gradients.drop()
+            if failed_ranks:
+                self.stop(member, step, reasons[member.name])
+            else:
+                self._skip(member, step)
+        if not self.training:
+            self._end(judged, errors)
+
+    def _skip(self, member: Member, step: int) -> None:
+        fate = member.fate
+        fate.skipped_steps += 1
+        fate.in_a_row += 1
+        rank_zero_warn(
+            f"step {step + 1} of member {member.name!r} has a loss or gradient that is not finite: "
+            f"skipped ({fate.in_a_row} in a row, {fate.skipped_steps} in all)"
+        )
+        if fate.in_a_row >= self.most_skipped:
+            last_good = step + 1 - fate.in_a_row
+            self.stop(member, last_good, f"loss or gradients not finite from step {last_good + 1}")
+
+    def stop(self, member: Member, step: int, reason: str) -> None:
+        """Let a member train no more; its weights are those of ``step``."""
+        member.fate.stopped_step, member.fate.reason = step, reason
+        message = f"member {member.name!r} stops, with the weights of step {step}: {reason}"
+        if reason.startswith("halving"):
+            rank_zero_info(message)
+        else:
+            rank_zero_warn(f"{message}. The others go on")
+
+    @staticmethod
+    def _end(judged: list[Member], errors: dict[str, Exception]) -> None:
+        last = judged[-1]
+        cause = errors.get(last.name)
+        message = (
+            f"member {last.name!r} was the last that trained, and was stopped with the weights of "
+            f"step {last.fate.stopped_step}: {last.fate.reason}"
+        )
+        if cause is not None:
+            raise RuntimeError(message) from cause
+        raise FloatingPointError(f"{message}; lower the learning rate, or clip gradients")
+
+    def halve(self, step: int, *, keep: float, losses: dict[str, float]) -> None:
+        """Stop the worst, by their latest held-out score, or by ``losses`` before there is any.
+
+        Args:
+            step: The step after which it is.
+            keep: Share that goes on.
+            losses: Smoothed training losses by name.
+        """
+        training = self.training
+        scores = {member.name: member.fate.bits_per_byte for member in training}
+        by, unit = "held-out", "bits per byte"
+        if any(member.fate.scored_step is None for member in training):
+            scores, by, unit = losses, "training", "nats a token"
+        ranks = sorted(scores.values())
+        for name in losers(scores, keep=keep):
+            place = f"{ranks.index(scores[name]) + 1} of {len(scores)}"
+            reason = f"halving: place {place} by {by} loss ({scores[name]:.4f} {unit})"
+            self.stop(self[name], step, reason)
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how each fares."""
+        return {member.name: member.state_dict() for member in self}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for member in self:
+            if member.name in state:
+                member.load_state_dict(state[member.name])
+
+    def ranking(self) -> list[dict[str, Any]]:
+        """Return a row a member, the best first: name, scores, size, what was swept, state."""
+        rows = [
+            {
+                "name": member.name,
+                "bits_per_byte": member.fate.bits_per_byte,
+                "loss": member.fate.loss,
+                "scored_step": member.fate.scored_step,
+                "parameters": member.num_parameters(),
+                "seed": member.seed,
+                "swept": dict(member.spec.swept),
+                "stopped_step": member.fate.stopped_step,
+                "reason": member.fate.reason,
+                "skipped_steps": member.fate.skipped_steps,
+            }
+            for member in self
+        ]
+
+        def place(row: dict[str, Any]) -> tuple[bool, float]:
+            return not math.isfinite(row["bits_per_byte"]), row["bits_per_byte"]
+
+        return sorted(rows, key=place)
+
+
+def _words(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:200]}"
+
+
+def _gathered(reasons: dict[str, str], failed: bool) -> dict[str, str]:
+    """Return the reasons of all ranks; they have agreed that there are some."""
+    if not (failed and dist.is_available() and dist.is_initialized()):
+        return reasons
+    of_ranks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(of_ranks, reasons)
+    return {name: reason for each in reversed(of_ranks) for name, reason in each.items()}
+
+
+def mean_losses(members: list[Member], trainer: Trainer) -> dict[str, float]:
+    """Return the smoothed training losses of members over all ranks."""
+    nan = torch.tensor(math.nan)
+    trends: list[Tensor] = [nan if m.trend is None else m.trend.detach().cpu() for m in members]
+    stacked = torch.stack(trends).to(members[0].module.device)
+    if trainer.world_size > 1:
+        stacked = trainer.strategy.reduce(stacked, reduce_op="mean")
+    return {m.name: value for m, value in zip(members, stacked.tolist(), strict=True)}

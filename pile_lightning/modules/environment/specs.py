@@ -1,0 +1,138 @@
+"""What an environment's members are to be: from YAML's ``members``, ``base`` and ``sweep``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pile_lightning.config import to_plain
+from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.environment.parse import FROM_DATA, find_class, nearest, parse_settings
+from pile_lightning.modules.environment.sweep import check_name, sweep_settings
+
+__all__ = ["MemberSpec", "PlainDict", "PlainList", "member_specs"]
+
+# without types of what is in them: a parser of settings would make the objects that it names
+PlainDict: TypeAlias = dict
+PlainList: TypeAlias = list
+
+_OWN = ("seed", "gradient_clip_val")
+_KEYS = ("class_path", "init_args", *_OWN, "swept")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberSpec:
+    """The class and the settings of a member."""
+
+    kind: type[LanguageModule]
+    settings: Mapping[str, Any]
+    """What the class is made with, but for what comes from the data."""
+    from_data: Mapping[str, int] = field(default_factory=dict)
+    """What it asks of the data by itself."""
+    seed: int | None = None
+    """Of its weights and whatever else it draws; null for the run's."""
+    gradient_clip_val: float | None = None
+    """Largest norm of its gradients; null for the trainer's."""
+    swept: Mapping[str, Any] = field(default_factory=dict)
+    """Values that a sweep gave it, by field."""
+
+    def build(self, *, vocab_size: int, max_seq_len: int) -> LanguageModule:
+        """Make the module."""
+        return self.kind(**self.settings, vocab_size=vocab_size, max_seq_len=max_seq_len)
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data that gives the same spec again."""
+        return {
+            "class_path": f"{self.kind.__module__}.{self.kind.__qualname__}",
+            "init_args": to_plain(dict(self.settings)),
+            "seed": self.seed,
+            "gradient_clip_val": self.gradient_clip_val,
+            "swept": to_plain(dict(self.swept)),
+        }
+
+
+def member_specs(
+    members: Mapping[str, Any] | None,
+    base: Mapping[str, Any] | None,
+    sweep: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None,
+) -> dict[str, MemberSpec]:
+    """Return the members by name.
+
+    Args:
+        members: For each name a ``class_path`` with ``init_args``, and perhaps ``seed`` and
+            ``gradient_clip_val``; or a module, whose settings are taken.
+        base: What all members of a sweep have, in the same form.
+        sweep: What they differ in: see :func:`sweep_settings`.
+
+    Raises:
+        ValueError: For no members, two of one name, or settings that there are not.
+    """
+    if (base is None) != (sweep is None):
+        given, missing = ("base", "sweep") if sweep is None else ("sweep", "base")
+        raise ValueError(f"{given} is given without {missing}; a sweep needs both")
+    specs = {
+        check_name(name): _spec(f"member {name!r}", member, {})
+        for name, member in (members or {}).items()
+    }
+    if base is not None and sweep is not None:
+        for name, changes in sweep_settings(sweep).items():
+            if name in specs:
+                raise ValueError(
+                    f"two members have the name {name!r}, one of members and one of the sweep; "
+                    f"rename the first"
+                )
+            specs[check_name(name)] = _spec("sweep", base, changes)
+    if not specs:
+        raise ValueError("an environment needs members; name some, or give base and sweep")
+    return specs
+
+
+def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
+    if isinstance(member, LanguageModule):
+        member = to_plain(
+            {
+                "class_path": f"{type(member).__module__}.{type(member).__qualname__}",
+                "init_args": dict(member.hparams),
+            }
+        )
+    if not isinstance(member, Mapping) or not isinstance(member.get("class_path"), str):
+        raise ValueError(f"{of} is {member!r}; say what it is by class_path and init_args")
+    for key in member:
+        if key not in _KEYS:
+            raise ValueError(
+                f"{of}: {key!r} is not a setting here; {nearest(key, list(_KEYS[:-1]))}"
+            )
+    init_args = to_plain(dict(member.get("init_args") or {}))
+    for key in init_args:
+        if "." in key:  # of the command line, which has put it in the place of all others
+            raise ValueError(
+                f"{of}: {key!r} cannot be set by itself on the command line; put the change into a "
+                f"config file, or sweep over it: sweep.{key}"
+            )
+    own = {name: member.get(name) for name in _OWN}
+    own |= {name: value for name, value in changes.items() if name in _OWN}
+    kind = find_class(member["class_path"], of=of)
+    from_data = {name: init_args.pop(name) for name in FROM_DATA if name in init_args}
+    return MemberSpec(
+        kind=kind,
+        settings=parse_settings(
+            kind, init_args, {k: v for k, v in changes.items() if k not in _OWN}, of=of
+        ),
+        from_data=from_data,
+        seed=_number(own["seed"], int, f"{of}: seed"),
+        gradient_clip_val=_number(own["gradient_clip_val"], float, f"{of}: gradient_clip_val"),
+        swept=dict(changes) or dict(member.get("swept") or {}),
+    )
+
+
+def _number(value: Any, kind: type, what: str) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{what}={value!r} is no number; give one")
+    try:
+        number = kind(value)
+    except ValueError:
+        raise ValueError(f"{what}={value!r} is no {kind.__name__}; give one") from None
+    if number < 0 or (kind is int and number != float(value)):
+        raise ValueError(f"{what}={value!r}: give a {kind.__name__} from 0 on")
+    return number

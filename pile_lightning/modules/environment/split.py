@@ -1,0 +1,78 @@
+"""Each member's own checkpoint, cut out of the environment's, as it would have saved it alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pile_lightning.optim import part_of_optimizer, part_of_schedule
+
+__all__ = ["split_checkpoint", "validate_again"]
+
+
+def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by name what each member needs to be loaded, and to go on, alone.
+
+    Tensors are those of the checkpoint, not copies.
+
+    Args:
+        checkpoint: Of an environment.
+
+    Raises:
+        ValueError: For a checkpoint of something else.
+    """
+    if "environment" not in checkpoint:
+        raise ValueError(
+            "the checkpoint is not of an environment, and has no members; it is an ordinary one "
+            "already"
+        )
+    settings = checkpoint["hyper_parameters"]
+    found: dict[str, dict[str, Any]] = {}
+    first_group = 0
+    for name, spec in settings["members"].items():
+        prefix = f"members.{name.replace('.', '_')}."
+        own = {
+            **checkpoint,
+            "state_dict": {
+                key.removeprefix(prefix): value
+                for key, value in checkpoint["state_dict"].items()
+                if key.startswith(prefix)
+            },
+            "hyper_parameters": {
+                **spec["init_args"],
+                "vocab_size": settings["vocab_size"],
+                "max_seq_len": settings["max_seq_len"],
+            },
+        }
+        fate = checkpoint["environment"]["members"][name]["fate"]
+        scores = {"scored_step": fate["scored_step"]}
+        if fate["scored_step"] is not None:
+            scores |= {f"val/{score}": fate[score] for score in ("loss", "bits_per_byte")}
+        summary = checkpoint.get("summary", {})
+        # the losses there are those of the best member
+        kept = {key: value for key, value in summary.items() if "/" not in key}
+        own["summary"] = kept | scores
+        del own["environment"]
+        if checkpoint.get("optimizer_states"):
+            joint = checkpoint["optimizer_states"][0]
+            groups = range(first_group, first_group + checkpoint["environment"]["num_groups"][name])
+            own["optimizer_states"] = [part_of_optimizer(joint, groups)]
+            schedule = checkpoint["lr_schedulers"][0]
+            own["lr_schedulers"] = [part_of_schedule(schedule, groups)]
+            first_group = groups.stop
+        found[name] = own
+    return found
+
+
+def validate_again(fit_loop: dict[str, Any]) -> None:
+    """Let a run that goes on from a step begin with its validation, if it was to be validated.
+
+    Lightning takes a step that was saved before its validation for one that was validated. Whoever
+    stops by the scores of a step would then stop by those before it.
+
+    Args:
+        fit_loop: State of the loop in a checkpoint.
+    """
+    for name in ("total", "current"):
+        # what it takes for a validation whose first batch was begun
+        progress = fit_loop["epoch_loop.val_loop.batch_progress"][name]
+        begun = int(name == "total")
+        progress.update(ready=begun, started=begun, processed=0, completed=0)

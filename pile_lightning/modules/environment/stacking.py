@@ -1,0 +1,127 @@
+"""Members of one shape computed as one: the other engine, and the choice between the two."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from pile_lightning.batch import TokenBatch
+from pile_lightning.device import keep_freed_memory
+from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.environment.engines import Engine, Sequential
+from pile_lightning.modules.environment.member import Member
+from pile_lightning.modules.stacked import Stack, choose_stack, why_not_stack
+
+__all__ = ["EngineName", "Stacked", "build_engine"]
+
+EngineName: TypeAlias = Literal["sequential", "stacked", "auto"]
+
+
+class Stacked(Engine):
+    """Members of one shape as one, and the others one after another.
+
+    Losses are a member's own but for rounding, some 1e-7 of themselves. Where a member stops, the
+    others are stacked anew.
+
+    Args:
+        trainer: The trainer, in training.
+        timed: Stack only those that are faster so, which is tried on the first batch.
+    """
+
+    def __init__(self, trainer: Trainer, *, timed: bool) -> None:
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        self.trainer = trainer
+        self.timed = timed
+        self.decided: dict[str, bool] = {}
+        """Whether a shape, by the names of its members, is stacked: plain data of a checkpoint."""
+        self._members: list[str] | None = None
+        self._stacks: list[tuple[list[Member], Stack[LanguageModule]]] = []
+        self._one_by_one = Sequential()
+
+    def losses(self, members: Sequence[Member], batch: TokenBatch) -> dict[str, Tensor | Exception]:
+        """Compute all members of a stack at once; where that fails, each by itself."""
+        names = [member.name for member in members]
+        if names != self._members:
+            self._members = names
+            self._restack(members, batch)
+        found: dict[str, Tensor | Exception] = {}
+        for group, stack in self._stacks:
+            try:
+                losses = stack(lambda module: module.loss_sum(batch))
+            except Exception:  # whose fault it is shows where they are computed by themselves
+                continue
+            found |= dict(zip((member.name for member in group), losses.unbind(), strict=True))
+        left = [member for member in members if member.name not in found]
+        found |= self._one_by_one.losses(left, batch)
+        return {name: found[name] for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was decided, so that a run that goes on computes as it did."""
+        return {"decided": dict(self.decided)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what was decided."""
+        self.decided = dict(state.get("decided", {}))
+
+    def _restack(self, members: Sequence[Member], batch: TokenBatch) -> None:
+        for _, stack in self._stacks:
+            stack.release()
+        self._stacks = []
+        for group in _alike(members):
+            modules = [member.module for member in group]
+            key = " ".join(member.name for member in group)
+            compiles = modules[0].compiles
+            if self.timed and key not in self.decided:
+                self.decided[key] = self._is_faster(group, batch, compile=compiles)
+            if self.decided.get(key, True):
+                self._stacks.append((group, Stack(modules, compile=compiles)))
+        stacked = sum(len(group) for group, _ in self._stacks)
+        rank_zero_info(f"Engine: {stacked} of {len(members)} members are computed as one.")
+
+    def _is_faster(self, group: Sequence[Member], batch: TokenBatch, *, compile: bool) -> bool:
+        modules = [member.module for member in group]
+        held = [(p, p.grad) for module in modules for p in module.parameters()]
+        for parameter, _ in held:
+            parameter.grad = None
+        choice = choose_stack(modules, batch, compile=compile)
+        for parameter, gradient in held:  # of earlier micro-batches of this step
+            parameter.grad = gradient
+        faster = choice.stack is not None
+        if choice.stack is not None:
+            choice.stack.release()
+        # ranks that measured otherwise would still come to the same; they do the same
+        faster = bool(self.trainer.strategy.reduce_boolean_decision(faster, all=True))
+        rank_zero_info(f"Engine: {choice.reason}.")
+        return faster
+
+
+def build_engine(name: EngineName, trainer: Trainer) -> Engine:
+    """Make an engine.
+
+    Args:
+        name: ``sequential``, ``stacked``, or ``auto`` for what is faster.
+        trainer: The trainer, in training.
+    """
+    return Sequential() if name == "sequential" else Stacked(trainer, timed=name == "auto")
+
+
+def _alike(members: Sequence[Member]) -> list[list[Member]]:
+    """Return the groups of two and more that can be computed as one."""
+    groups: list[list[Member]] = []
+    for member in members:
+        if _draws(member.module):  # of random numbers of its own
+            continue
+        for group in groups:
+            if why_not_stack([group[0].module, member.module]) is None:
+                group.append(member)
+                break
+        else:
+            groups.append([member])
+    return [group for group in groups if len(group) > 1]
+
+
+def _draws(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.modules())

@@ -1,0 +1,124 @@
+"""The couplings of an environment at work: terms added to losses, and what is scored together."""
+
+import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
+from torch import Tensor
+
+from pile_lightning.batch import IGNORE_INDEX, TokenBatch
+from pile_lightning.metrics import BitsPerByte, Perplexity
+from pile_lightning.modules.causal import CausalLM
+from pile_lightning.modules.environment.coupling import Coupling
+from pile_lightning.modules.environment.parse import nearest
+from pile_lightning.modules.environment.roster import Roster
+
+__all__ = ["Couplings", "check_couplings", "refuse_sharding"]
+
+
+def refuse_sharding(strategy: Strategy) -> None:
+    """Refuse a strategy that spreads parameters over ranks.
+
+    Raises:
+        ValueError: For one that does.
+    """
+    if isinstance(strategy, FSDPStrategy | ModelParallelStrategy):
+        raise ValueError(
+            f"{type(strategy).__name__} spreads one network over ranks, and an environment holds "
+            f"many small ones; use trainer.strategy ddp"
+        )
+
+
+def check_couplings(couplings: list[Coupling], names: list[str]) -> None:
+    """Refuse couplings of members that there are not.
+
+    Raises:
+        ValueError: For such a coupling, and for a second ensemble.
+    """
+    for coupling in couplings:
+        for name in coupling.names:
+            if name not in names:
+                raise ValueError(
+                    f"coupling {type(coupling).__name__} names {name!r}, and there is no such "
+                    f"member; {nearest(name, names)}"
+                )
+    if any(type(each).token_nll is not Coupling.token_nll for each in couplings) and (
+        "ensemble" in names
+    ):
+        raise ValueError("a member is called 'ensemble', as what is scored together; rename it")
+
+
+class Couplings:
+    """All couplings of an environment.
+
+    Args:
+        couplings: Them.
+        roster: The members.
+
+    Raises:
+        ValueError: For a member that there is not, or that gives no logits.
+    """
+
+    def __init__(self, couplings: list[Coupling], roster: Roster) -> None:
+        check_couplings(couplings, [member.name for member in roster])
+        self.couplings = couplings
+        self.roster = roster
+        self._asked = {name for each in couplings if each.wants_logits for name in each.names}
+        for name in self._asked:
+            module = roster[name].module
+            if not isinstance(module, CausalLM):
+                raise ValueError(
+                    f"member {name!r} is coupled by its logits, which {type(module).__name__} has "
+                    f"no method for; derive it from CausalLM"
+                )
+            module.keeps_hidden = True
+        self._scores: tuple[BitsPerByte, Perplexity] | None = None
+
+    def setup(self, device: torch.device) -> None:
+        """Open the scores."""
+        if any(type(each).token_nll is not Coupling.token_nll for each in self.couplings):
+            self._scores = BitsPerByte(), Perplexity()
+
+    def terms(self, names: list[str], batch: TokenBatch) -> dict[str, Tensor]:
+        """Return by name what couplings add to members' losses.
+
+        Args:
+            names: Of the members whose losses were computed.
+            batch: What they were computed on, just now.
+        """
+        found: dict[str, Tensor] = {}
+        if not self._asked:
+            return found
+        logits: dict[str, Tensor] = {}
+        for name in names:
+            if name in self._asked:
+                module = self.roster[name].module
+                assert isinstance(module, CausalLM)
+                logits[name] = module.logits(batch)
+        for coupling in self.couplings:
+            own = {name: logits[name] for name in coupling.names if name in logits}
+            for name, term in coupling.losses(own, batch).items():
+                found[name] = found[name] + term if name in found else term
+        return found
+
+    def score(self, nats: dict[str, Tensor], batch: TokenBatch) -> None:
+        """Add rows to the scores of what members make together."""
+        for coupling in self.couplings:
+            together = coupling.token_nll({n: nats[n] for n in coupling.names if n in nats})
+            if together is None or self._scores is None:
+                continue
+            rows = together.sum(dim=1)
+            bits_per_byte, perplexity = (each.to(rows.device) for each in self._scores)
+            bits_per_byte.update(rows, batch["num_bytes"])
+            perplexity.update(rows, (batch["labels"] != IGNORE_INDEX).sum(dim=1))
+
+    def scores(self, prefix: str) -> dict[str, Tensor]:
+        """Return the scores of what members make together, and begin anew."""
+        if self._scores is None:
+            return {}
+        bits_per_byte, perplexity = self._scores
+        found = {
+            f"{prefix}/ensemble/loss": perplexity.compute().log().float(),
+            f"{prefix}/ensemble/bits_per_byte": bits_per_byte.compute().float(),
+        }
+        bits_per_byte.reset()
+        perplexity.reset()
+        return found

@@ -1,0 +1,34 @@
+"""Arguments of environments of seconds, for tests to run."""
+
+import json
+
+
+def tiny_run(corpus):
+    """Return what makes any run of an environment one of seconds."""
+    return [
+        f"--data.sources={corpus}",
+        "--data.tokenizer=byte",
+        "--data.seq_len=64",
+        "--data.val_stride=64",
+        "--data.val_fraction=0.2",
+        "--trainer.log_every_n_steps=2",
+        "--trainer.limit_val_batches=3",
+        "--trainer.default_root_dir=run",
+        "--trainer.precision=32-true",
+        "--samples.max_new_tokens=8",
+    ]
+
+
+def init_args(width=32, **more):
+    """Return the settings of a tiny model."""
+    return {"network": {"d_model": width, "num_layers": 1}, **more}
+
+
+def sweep_of(**fields):
+    """Return arguments of a sweep of a tiny model."""
+    base = {"class_path": "pile_lightning.CausalLM", "init_args": init_args()}
+    return [
+        "--model=pile_lightning.Environment",
+        f"--model.base={json.dumps(base)}",
+        f"--model.sweep={json.dumps(fields)}",
+    ]

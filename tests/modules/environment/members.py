@@ -1,0 +1,77 @@
+"""Members that fail."""
+
+import torch
+
+from pile_lightning.modules import CausalLM, LanguageModule
+from pile_lightning.nn import DecoderConfig, NetworkConfig
+
+
+class Breaks(CausalLM):
+    """Its forward raises from a step on."""
+
+    def __init__(self, *, at: int = 3, **settings):
+        super().__init__(**settings)
+        self.at = at
+        self.calls = 0
+
+    def loss_sum(self, batch):
+        self.calls += 1
+        if self.calls > self.at:
+            raise RuntimeError(f"broken at call {self.calls}")
+        return super().loss_sum(batch)
+
+
+class BreaksOnOneRank(Breaks):
+    """Its forward raises on the last rank alone."""
+
+    def loss_sum(self, batch):
+        if self.trainer.global_rank + 1 < self.trainer.world_size:
+            return CausalLM.loss_sum(self, batch)
+        return super().loss_sum(batch)
+
+
+class Diverges(Breaks):
+    """Its loss is not a number from a step on."""
+
+    def loss_sum(self, batch):
+        self.calls += 1
+        loss = CausalLM.loss_sum(self, batch)
+        return loss * torch.nan if self.calls > self.at else loss
+
+
+class Hiccups(Breaks):
+    """Its loss is not a number once."""
+
+    def loss_sum(self, batch):
+        self.calls += 1
+        loss = CausalLM.loss_sum(self, batch)
+        return loss * torch.inf if self.calls == self.at else loss
+
+
+class OwnStep(CausalLM):
+    """It has a training step that an environment would not call."""
+
+    def training_step(self, batch, batch_idx):
+        return self.loss_sum(batch)
+
+
+class Talks(CausalLM):
+    """It logs while it computes its loss."""
+
+    def loss_sum(self, batch):
+        loss = super().loss_sum(batch)
+        self.log("train/twice", 2.0)
+        self.log_dict({"mood": 1.0})
+        return loss
+
+
+class NoLogits(LanguageModule):
+    """It has a loss and no more."""
+
+    def __init__(self, network: NetworkConfig = DecoderConfig(), **settings):
+        super().__init__(network, **settings)
+
+    def loss_sum(self, batch):
+        return self.built_network(batch["input_ids"]).sum()
+
+    token_nll = loss_sum
