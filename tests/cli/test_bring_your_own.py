@@ -23,7 +23,9 @@ def test_the_readme_shows_three_of_at_most_fifteen_lines():
     assert all(len(code.strip().splitlines()) <= 16 for code, _ in BLOCKS)  # and its name
 
 
-@pytest.fixture(params=range(len(NAMES)), ids=NAMES)
+@pytest.fixture(
+    params=[0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, len(NAMES)))], ids=NAMES
+)
 def block(request):
     return BLOCKS[request.param]
 

@@ -97,7 +97,11 @@ def test_lines_fit_the_screen(printed):
         assert len(line) <= COLUMNS, line
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [CONFIGS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in CONFIGS[1:])],
+    ids=lambda path: path.stem,
+)
 def test_every_config_can_be_planned(config, command_line, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     settings = yaml.safe_load(config.read_text())

@@ -48,6 +48,7 @@ class Compare(Callback):
         torch.save(kept, f"{trainer.default_root_dir}/rank-{trainer.global_rank}.pt")
 
 
+@pytest.mark.slow
 def test_a_hang_of_one_rank_is_told_by_all_and_the_run_goes_on_from_its_checkpoint(ranks):
     run = ranks()
     begun = time.monotonic()

@@ -73,6 +73,7 @@ def test_activations_and_logits_keep_their_scale_as_the_width_grows(name):
     assert growth(OPTIMIZERS[name], tied=True) < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_without_the_scaling_they_do_not(name):
     assert growth(UNSCALED[name], tied=True) > 2

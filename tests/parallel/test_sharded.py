@@ -40,6 +40,7 @@ def check(cases):
         assert case["share"] < (0.3 if case["layout"] == "shard 4" else 0.7), case
 
 
+@pytest.mark.slow
 @pytest.mark.dist
 def test_spread_over_ranks_it_starts_and_trains_as_in_one_process():
     *cases, odd = on_four_ranks()

@@ -37,7 +37,7 @@ def stacks(environment):
     return [[each.name for each in group] for group, _ in environment.engine._stacks]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_losses_over_fifty_steps_are_those_of_members_one_after_another(
     accumulate, make_environment, make_trainer
 ):
