@@ -18,13 +18,15 @@ MAY_IMPORT = {
     "metrics": COMMON,
     "data": COMMON,
     "checkpoint": COMMON,
+    "analysis": COMMON,
     "parallel": COMMON | {"nn", "checkpoint"},
     "modules": COMMON | {"nn", "optim", "metrics", "checkpoint", "parallel"},
-    "callbacks": COMMON | {"optim"},
+    "callbacks": COMMON | {"optim", "analysis"},
     # weighs networks and optimizers of any module, which it is handed; tables of GPUs and of text
     "plan": COMMON | {"nn", "optim", "parallel", "callbacks"},
     "cli": COMMON
-    | {"nn", "optim", "metrics", "data", "checkpoint", "parallel", "modules", "callbacks", "plan"},
+    | {"nn", "optim", "metrics", "data", "checkpoint", "parallel", "modules", "callbacks", "plan"}
+    | {"analysis"},
 }
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 

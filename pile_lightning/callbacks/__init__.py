@@ -16,6 +16,7 @@ from pile_lightning.callbacks.report import Report, compressed_bits_per_byte
 from pile_lightning.callbacks.samples import Samples
 from pile_lightning.callbacks.spikes import RewindSpikes, Rewound
 from pile_lightning.callbacks.summary import CheckpointSummary
+from pile_lightning.callbacks.sweep import SweepPicture, sweep_curves, sweep_table
 from pile_lightning.callbacks.throughput import DENSE_PEAK_FLOPS, Throughput, dense_peak
 from pile_lightning.callbacks.tokenizer import SaveTokenizer
 from pile_lightning.callbacks.watchdog import Watchdog
@@ -41,6 +42,7 @@ __all__ = [
     "SaveTokenizer",
     "SkipNonFinite",
     "StepProgressBar",
+    "SweepPicture",
     "Throughput",
     "Watchdog",
     "WritePredictions",
@@ -51,4 +53,6 @@ __all__ = [
     "draw_curves",
     "ranking_table",
     "read_metrics",
+    "sweep_curves",
+    "sweep_table",
 ]

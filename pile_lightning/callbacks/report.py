@@ -14,6 +14,7 @@ from pile_lightning.callbacks.checkpoints import BestCheckpoint
 from pile_lightning.callbacks.domains import Delivers, WeighsDomains, domain_table
 from pile_lightning.callbacks.members import Ranks, ranking_table
 from pile_lightning.callbacks.samples import Samples
+from pile_lightning.callbacks.sweep import sweep_curves, sweep_table
 from pile_lightning.callbacks.throughput import Throughput
 
 __all__ = ["Report", "compressed_bits_per_byte"]
@@ -83,7 +84,10 @@ class Report(Callback):
         if "bits_per_byte" in self._scores:
             lines += ["", *self._table(trainer, self._scored(trainer, pl_module))]
         if isinstance(pl_module, Ranks):
-            lines += ["", "The members.", *ranking_table(pl_module.ranking())]
+            ranked = pl_module.ranking()
+            lines += ["", "The members.", *ranking_table(ranked)]
+            optima = sweep_table(sweep_curves(ranked))
+            lines += ["", "Where the loss is lowest.", *optima] if optima else []
         lines += self._domains(trainer)
         sample = next((c.latest for c in trainer.callbacks if isinstance(c, Samples)), None)
         if sample:
@@ -155,6 +159,7 @@ class Report(Callback):
             "checkpoints": "last.ckpt, best.ckpt",
             "metrics.csv": "",
             "curves.png": "the same as a picture",
+            "sweep.png": "loss over what was swept",
             "samples": "text by step",
             "data.png": "what there was to train on",
             "members": "a folder of a run for each of them",

@@ -17,6 +17,7 @@ from pile_lightning.cli.members import members
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.plan import plan, plan_parser
 from pile_lightning.cli.prepare import prepare, prepare_parser
+from pile_lightning.cli.scaling import scaling, scaling_parser
 
 __all__ = ["main"]
 
@@ -64,6 +65,11 @@ COMMANDS = {
         "write each model of an environment as a run of its own",
         "Write each member of an environment as the folder of a run, below members/.",
         members,
+    ),
+    "scaling": _Command(
+        "fit a scaling law to models of several sizes",
+        scaling_parser,
+        lambda parser, settings, arguments: scaling(**vars(settings)),
     ),
     "consolidate": _Command(
         "turn a sharded checkpoint into one file",

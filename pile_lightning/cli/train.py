@@ -37,6 +37,7 @@ from pile_lightning.callbacks import (
     SaveTokenizer,
     SkipNonFinite,
     StepProgressBar,
+    SweepPicture,
     Throughput,
     Watchdog,
     WritePredictions,
@@ -164,7 +165,7 @@ class PileCLI(LightningCLI):
                 own = MetricsCsv(config.default_root_dir)
                 kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
             callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), MemberRuns()]
-            callbacks += [Report(), CheckpointSummary()]
+            callbacks += [SweepPicture(), Report(), CheckpointSummary()]
         kwargs["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.config_init[self.subcommand].ckpt_path = self.checkpoint

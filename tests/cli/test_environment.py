@@ -36,7 +36,8 @@ def test_a_config_takes_two_steps(config, tiny, tmp_path, command_line):
     assert content["trainer"]["default_root_dir"] == f"runs/{config.stem}"
     assert "the best member, step 2" in done.stdout
     settings = content["model"]["init_args"]
-    names = settings.get("members") or ["lr=0.01,d_model=64", "lr=0.1,d_model=96"]
+    swept = {"sweep": ["lr=0.01,d_model=64", "lr=0.1,d_model=96"], "sizes": ["d_model=192"]}
+    names = settings.get("members") or swept[config.stem]
     for name in names:
         assert f"  {name} " in done.stdout.split("The members.")[1]
     assert ("the ensemble, step 2" in done.stdout) == (config.stem == "distillation")
@@ -71,6 +72,12 @@ def test_a_run_ranks_its_members_and_leaves_each_as_a_run(trained, command_line)
     assert best.startswith("lr=0.02,seed=")
     assert f"pile generate run/members/{best}" in done.stdout
     assert (run / "curves.png").stat().st_size > 10_000
+    assert (run / "sweep.png").stat().st_size > 10_000
+    assert "sweep.png       loss over what was swept" in done.stdout
+    # a line of the one field: the seed is none
+    optima = done.stdout.split("Where the loss is lowest.")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in optima[1:]] == ["field", "lr", "Of"]
+    assert optima[2].endswith("try more beyond")
     rows = read_metrics(run / "metrics.csv")
     logged = set().union(*rows)
     for name in ("lr=0.02,seed=1", "lr=0.0,seed=2"):

@@ -1,0 +1,166 @@
+"""``pile scaling`` reads what a run left, and says the law that its sizes follow."""
+
+import csv
+import re
+import shutil
+
+import pytest
+
+from pile_lightning import CausalLM
+from pile_lightning.analysis import ScalingLaw
+from pile_lightning.callbacks import read_metrics
+from tests.cli.environments import sweep_of, tiny_run
+
+WIDTHS = [16, 24, 32, 48, 64]
+LAW = ScalingLaw(floor=1.2, scale=40.0, exponent=0.45)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, command_line, corpus):
+    """A finished run of five sizes."""
+    folder = tmp_path_factory.mktemp("sizes")
+    command_line(
+        "fit",
+        *tiny_run(corpus),
+        *sweep_of(**{"network.d_model": WIDTHS}),
+        "--trainer.max_steps=2",
+        "--trainer.val_check_interval=2",
+        cwd=folder,
+    )
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def model_of(run, width):
+    path = run / f"members/d_model={width}/checkpoints/last.ckpt"
+    model = CausalLM.load_from_checkpoint(path)
+    model.configure_model()
+    return model
+
+
+def non_embedding(run, width):
+    network = model_of(run, width).network
+    return network.num_parameters - network.embedding.weight.numel()
+
+
+def write(run, rows):
+    columns = dict.fromkeys(name for row in rows for name in row)
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def rewrite(run, change):
+    write(run, [change(row) for row in read_metrics(run / "metrics.csv")])
+
+
+def follow_the_law(run):
+    scores = {
+        f"val/d_model={width}/bits_per_byte": float(LAW(non_embedding(run, width)))
+        for width in WIDTHS
+    }
+    rewrite(run, lambda row: row | {name: scores[name] for name in scores if name in row})
+
+
+def test_a_law_that_the_scores_follow_is_found_and_predicts_the_largest(run, command_line):
+    follow_the_law(run)
+    said = command_line("pile", "scaling", "run", cwd=run.parent).stdout
+    assert "N being non-embedding parameters" in said
+    for name, value in {"E": 1.2, "A": 40.0, "alpha": 0.45}.items():
+        found = float(re.search(rf"^  {name} +([\d.]+) ", said, re.MULTILINE)[1])
+        assert found == pytest.approx(value, rel=0.02)
+    assert "Fitted to 4 sizes" in said
+    line = re.search(r"N = [\d.]+ k: ([\d.]+) predicted .*, ([\d.]+) measured", said)
+    predicted, measured = line.groups()
+    assert float(measured) == pytest.approx(LAW(non_embedding(run, 64)), abs=1e-4)
+    assert float(predicted) == pytest.approx(float(measured), rel=1e-3)
+    assert (run / "scaling.png").stat().st_size > 10_000
+
+
+def test_the_table_counts_what_was_trained(run, command_line):
+    said = command_line("pile", "scaling", "run", "--picture=law.png", cwd=run.parent).stdout
+    assert (run.parent / "law.png").is_file()
+    rows = [line.split() for line in said.splitlines() if line.startswith("  d_model=")]
+    assert [row[0] for row in rows] == [f"d_model={width}" for width in WIDTHS]
+    last = read_metrics(run / "metrics.csv")[-1]
+    tokens = next(
+        row["throughput/tokens"]
+        for row in reversed(read_metrics(run / "metrics.csv"))
+        if "throughput/tokens" in row
+    )
+    for row, width in zip(rows, WIDTHS, strict=True):
+        name, parameters, unit, own, _, flops, score, _ = row
+        network = model_of(run, width).network
+        assert unit == "k"
+        assert float(parameters) == pytest.approx(network.num_parameters / 1e3, rel=0.01)
+        assert float(own) == pytest.approx(non_embedding(run, width) / 1e3, rel=0.01)
+        assert float(flops) == pytest.approx(network.flops_per_token(64) * tokens, rel=0.01)
+        assert float(score) == pytest.approx(last[f"val/{name}/bits_per_byte"], abs=1e-4)
+
+
+def test_all_sizes_are_fitted_where_none_is_held_out(run, command_line):
+    follow_the_law(run)
+    said = command_line("pile", "scaling", "run", "--hold_out=0", cwd=run.parent).stdout
+    assert "Fitted to 5 sizes" in said
+    assert "Left out" not in said
+
+
+def test_too_few_sizes_say_how_many_are_needed(run, command_line):
+    failed = command_line("pile", "scaling", "run", "--hold_out=2", cwd=run.parent, fails=True)
+    assert "there are 5 sizes, and 2 of them left out" in failed.stderr
+    assert "needs 4 besides those, 6 in all" in failed.stderr
+
+
+def test_a_member_that_was_stopped_is_left_out_and_named(run, command_line):
+    follow_the_law(run)
+    score = "val/d_model=16/bits_per_byte"
+    rows = read_metrics(run / "metrics.csv")
+    later = {name: value for name, value in rows[-1].items() if name != score} | {"step": 4}
+    write(run, [*rows, later])
+    said = command_line("pile", "scaling", "run", "--hold_out=0", cwd=run.parent).stdout
+    ended = "was stopped after step 2, and the others were scored at step 4"
+    assert f"run: d_model=16 is left out: {ended}" in said
+    assert "Fitted to 4 sizes" in said
+
+
+def test_runs_of_other_lengths_are_not_mixed(run, command_line):
+    shutil.copytree(run, run.parent / "longer")
+    name = "throughput/tokens"
+    rewrite(run, lambda row: row | ({name: 2 * row[name]} if name in row else {}))
+    failed = command_line("pile", "scaling", "run", "longer", cwd=run.parent, fails=True)
+    assert "a law in the size alone is one of equally many" in failed.stderr
+
+
+def test_runs_of_other_text_are_not_mixed(run, tmp_path, command_line, corpus):
+    command_line(
+        "fit",
+        *tiny_run(corpus),
+        *sweep_of(**{"network.d_model": [8, 12]}),
+        "--data.val_fraction=0.4",
+        "--trainer.max_steps=2",
+        "--trainer.val_check_interval=2",
+        "--trainer.default_root_dir=other",
+        cwd=tmp_path,
+    )
+    failed = command_line("pile", "scaling", "run", "other", cwd=run.parent, fails=True)
+    assert re.search(r"on other text \(they differ in .*val_fraction.*same text", failed.stderr)
+    both = command_line("pile", "scaling", "run", "run", cwd=run.parent).stdout
+    assert both.count("  d_model=16 ") == 2
+
+
+def test_a_folder_that_is_no_run_of_several_is_refused(run, command_line):
+    command = ("pile", "scaling")
+    failed = command_line(*command, "nowhere", cwd=run.parent, fails=True)
+    assert "nowhere is not the folder of a run: it has no config.yaml" in failed.stderr
+    one = "run/members/d_model=16"
+    failed = command_line(*command, one, cwd=run.parent, fails=True)
+    assert f"{one} is a run of one model, and a law needs several sizes" in failed.stderr
+    rewrite(run, lambda row: {k: v for k, v in row.items() if not k.startswith("val/")})
+    failed = command_line(*command, "run", cwd=run.parent, fails=True)
+    assert "no member of run has a held-out score in metrics.csv" in failed.stderr
