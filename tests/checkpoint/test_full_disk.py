@@ -134,6 +134,7 @@ def replicas(fill=1.0):
     return {n: distribute_tensor(torch.full((9,), fill), mesh, [Replicate()]) for n in range(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.dist
 def test_all_ranks_agree_that_one_could_not_save(tmp_path):
     in_ranks(rank_one_has_a_full_disk, str(tmp_path), processes=2)

@@ -91,7 +91,14 @@ def text_of(corpus, pile, tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # datasets leaves files to the collector
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each.stem in ("hub", "the_pile") else each
+        for each in CONFIGS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_config_takes_two_steps(config, text_of, tmp_path, command_line, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     arguments = [*SMALL, *small_network(config), *text_of[config.stem]]

@@ -150,6 +150,7 @@ def test_it_is_built_again_where_a_pickle_arrives() -> None:
             assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_new_process_encodes_alike(tmp_path: Path) -> None:
     (tmp_path / "pickled").write_bytes(pickle.dumps(KINDS["llama3"]))
     program = (
