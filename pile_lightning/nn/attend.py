@@ -28,14 +28,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         v: Values, shaped like the keys.
         mask: What may attend to what.
     """
-    if isinstance(mask, CausalMask) and suits_causal_blocks(q):
-        return causal_blocks(q, k, v, mask.allowed)
+    allowed = mask.allowed if isinstance(mask, CausalMask) else None
+    if (mask is CAUSAL or allowed is not None) and suits_causal_blocks(q):
+        return causal_blocks(q, k, v, allowed)
     grouped = k.shape[1] != q.shape[1]
     if mask is None or mask is CAUSAL:
-        causal = mask is CAUSAL
-        if causal and suits_causal_blocks(q):
-            return causal_blocks(q, k, v)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=mask is CAUSAL, enable_gqa=grouped)
     if isinstance(mask, CausalMask):
         mask = mask.allowed
     if grouped:

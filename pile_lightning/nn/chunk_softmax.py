@@ -1,12 +1,13 @@
 """The softmax between the two products of a head, over a chunk of rows whose logits are at hand.
 
-``exponentiate`` makes ``exp(logit - largest)`` of them and sums it up, in float32 or wider. That is
-all that is done to whole logits: the gradient by them is the same numbers with a factor for each
+``exponentiate`` makes ``exp(logit - reference)`` of them and sums it up, in float32 or wider. That
+is all that is done to whole logits: the gradient by them is the same numbers with a factor for each
 row and another number at the label, so that both products of the backward take what is there, and
 the factor goes to their narrow side. Where logits are capped, the slope of the cap is in what is
 put, and not in the sum.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import TypeAlias
@@ -17,6 +18,9 @@ from torch import Tensor
 from pile_lightning.nn.logit_cap import cap_logits, cap_slope
 
 __all__ = ["compiled_pass", "exponentiate", "piece_size"]
+
+# float16 ends at 65,504, below the sum over a large vocabulary, and is fine from 6e-5 upwards
+_FLOAT16_LIFT = math.log(256)
 
 _Pass: TypeAlias = Callable[[Tensor, Tensor, torch.dtype, float | None], tuple[Tensor, Tensor]]
 
@@ -36,7 +40,9 @@ def exponentiate(
     compile: bool = False,
     cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Put the exponentials of logits into ``out``, each relative to the largest of its row.
+    """Put the exponentials of logits into ``out``, each relative to a reference of its row.
+
+    That is the largest logit; for float16 something above it, so that no sum is out of its range.
 
     Args:
         z: Logits (rows, vocab) in the products' type; used up.
@@ -49,7 +55,7 @@ def exponentiate(
         cap: Bound of the logits, see ``cap_logits``; ``None`` for none.
 
     Returns:
-        The largest (capped) logit and the sum of the exponentials, of each row (rows, 1).
+        The reference and the sum of the exponentials, of each row (rows, 1).
 
     Example:
         >>> z = torch.zeros(1, 2)
@@ -58,8 +64,8 @@ def exponentiate(
     """
     one_pass = compiled_pass() if compile else _eager
     pieces = zip(torch.split(z, piece), torch.split(out, piece), strict=True)
-    largest, total = zip(*(one_pass(*each, wide, cap) for each in pieces), strict=True)
-    return torch.cat(largest), torch.cat(total)
+    reference, total = zip(*(one_pass(*each, wide, cap) for each in pieces), strict=True)
+    return torch.cat(reference), torch.cat(total)
 
 
 @cache
@@ -70,17 +76,21 @@ def compiled_pass() -> _Pass:
 
 
 def _fused(z: Tensor, out: Tensor, wide: torch.dtype, cap: float | None) -> tuple[Tensor, Tensor]:
-    largest = cap_logits(z.amax(-1, keepdim=True).to(wide), cap)
+    reference = _above(cap_logits(z.amax(-1, keepdim=True).to(wide), cap), z.dtype)
     capped = cap_logits(z.to(wide), cap)
-    e = (capped - largest).exp()
+    e = (capped - reference).exp()
     out.copy_(e if cap is None else e * cap_slope(capped, cap))
-    return largest, e.sum(-1, keepdim=True)
+    return reference, e.sum(-1, keepdim=True)
 
 
 def _eager(z: Tensor, out: Tensor, wide: torch.dtype, cap: float | None) -> tuple[Tensor, Tensor]:
     e = cap_logits(z.to(wide), cap)
     slope = None if cap is None else cap_slope(e, cap)
-    largest = e.amax(-1, keepdim=True)
-    total = e.sub_(largest).exp_().sum(-1, keepdim=True)
+    reference = _above(e.amax(-1, keepdim=True), z.dtype)
+    total = e.sub_(reference).exp_().sum(-1, keepdim=True)
     out.copy_(e if slope is None else e.mul_(slope))
-    return largest, total
+    return reference, total
+
+
+def _above(largest: Tensor, dtype: torch.dtype) -> Tensor:
+    return largest + _FLOAT16_LIFT if dtype == torch.float16 else largest

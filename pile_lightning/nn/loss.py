@@ -228,7 +228,7 @@ def _walk(
         z = torch.mm(x, narrow_weight.T, out=buffer[piece : piece + count])
         at_label = cap_logits(z.gather(1, column).to(wide), cap)
         # also of rows that there are not, in the last chunk, so that one size is compiled
-        largest, total = (
+        reference, total = (
             each[:count]
             for each in exponentiate(
                 buffer[piece:],
@@ -240,21 +240,22 @@ def _walk(
             )
         )
         e = buffer[:count]
-        log_sum, label_logit = vocabulary.combine(largest + total.log(), at_label * here)
-        loss, share = log_sum - label_logit, (largest - log_sum).exp()
+        log_sum, label_logit = vocabulary.combine(reference + total.log(), at_label * here)
+        loss, share = log_sum - label_logit, (reference - log_sum).exp()
         if settings.z_loss:
             loss += settings.z_loss * log_sum.square()
             share *= 1 + 2 * settings.z_loss * log_sum
         nll[chunk] = loss.squeeze(-1)
         if row_gradients is not None and grad_hidden is not None and grad_weight is not None:
             # by the logits it is a factor of the row times (exponentials - a number at the label)
-            label = (at_label - largest).exp() - here / share
+            label = (at_label - reference).exp() - here / share
             if cap is not None:
                 label *= cap_slope(at_label, cap)
             rounded = label.to(e.dtype)
             e[numbers[:count], column] = rounded
             # the label's number outweighs the others: what rounding took from it goes to the factor
-            factor = share * row_gradients[chunk] * (label / rounded).nan_to_num(1.0)
+            kept = torch.where(rounded == 0, 1.0, label / rounded)
+            factor = share * row_gradients[chunk] * kept
             torch.mm(e, narrow_weight, out=grad_hidden[chunk]).mul_(factor)
             _add_product(grad_weight, e, (x * factor).to(x.dtype))
     if grad_hidden is not None:

@@ -116,7 +116,7 @@ def _build_empty(build: Callable[[], nn.Module]) -> nn.Module | None:
     try:
         with torch.device("meta"):
             network = build()
-    except (NotImplementedError, RuntimeError):  # it looks at numbers while it is made
+    except RuntimeError:  # it looks at numbers while it is made: it is built whole instead
         return None
     refills = callable(getattr(network, "reset_parameters", None))
     return network if refills and not any(True for _ in network.buffers()) else None

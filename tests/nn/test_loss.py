@@ -197,3 +197,18 @@ def test_a_label_outside_the_vocabulary_is_not_taken_for_an_ignored_one():
     labels[1, 1] = -1
     with pytest.raises(RuntimeError, match="out of bounds"):
         linear_cross_entropy(hidden, weight, labels)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.05])
+def test_float16_has_room_for_the_sum_over_a_large_vocabulary(scale):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(16, 8, generator=generator).half().requires_grad_()
+    weight = (scale * torch.randn(150_000, 8, generator=generator)).requires_grad_()
+    labels = torch.arange(16) * 9000
+    ours = torch.autograd.grad(linear_cross_entropy(hidden, weight, labels), (hidden, weight))
+    wide = hidden.detach().float().requires_grad_()
+    narrowed = weight.detach().half().float().requires_grad_()
+    exact = torch.autograd.grad(plain(wide, narrowed, labels), (wide, narrowed))
+    torch.testing.assert_close(ours[0].float(), exact[0], rtol=1e-2, atol=1e-3)
+    error = (ours[1] - exact[1]).norm() / exact[1].norm()
+    assert error < 2e-3

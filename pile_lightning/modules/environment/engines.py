@@ -20,11 +20,20 @@ class Engine(ABC):
     """
 
     @abstractmethod
+    def prepare(self, members: Sequence[Member], batch: TokenBatch) -> None:
+        """Get ready for a batch: called before ``losses``, on all ranks with the same members.
+
+        Args:
+            members: Those that train.
+            batch: Rows.
+        """
+
+    @abstractmethod
     def losses(self, members: Sequence[Member], batch: TokenBatch) -> dict[str, Tensor | Exception]:
         """Return by name the sum of each member's loss over the batch, or what went wrong.
 
         Args:
-            members: Those that train.
+            members: Those that train and have not failed in this step, on this rank.
             batch: Rows.
         """
 
@@ -39,6 +48,9 @@ class Engine(ABC):
 
 class Sequential(Engine):
     """One after another: members of any class and shape, each exactly as it would be alone."""
+
+    def prepare(self, members: Sequence[Member], batch: TokenBatch) -> None:
+        """Do nothing: each is as it is."""
 
     def losses(self, members: Sequence[Member], batch: TokenBatch) -> dict[str, Tensor | Exception]:
         """Compute each member's loss; one that fails does not keep the others from it."""

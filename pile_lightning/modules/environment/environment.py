@@ -179,9 +179,9 @@ class Environment(ScoresMembers):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the sum of what the members would back-propagate."""
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
-        computing = self.roster.computing
+        self.engine.prepare(self.roster.training, batch)
         losses: dict[str, Tensor] = {}
-        for name, loss in self.engine.losses(computing, batch).items():
+        for name, loss in self.engine.losses(self.roster.computing, batch).items():
             if isinstance(loss, Exception):
                 self.roster.fail(name, loss)
             else:

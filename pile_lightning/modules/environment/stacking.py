@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from lightning import Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from pile_lightning.batch import TokenBatch
@@ -36,27 +36,46 @@ class Stacked(Engine):
         self.trainer = trainer
         self.timed = timed
         self.decided: dict[str, bool] = {}
-        """Whether a shape, by the names of its members, is stacked: plain data of a checkpoint."""
-        self._members: list[str] | None = None
-        self._stacks: list[tuple[list[Member], Stack[LanguageModule]]] = []
+        """Whether members, by their names, are computed as one: plain data of a checkpoint."""
+        self._prepared: list[str] = []
+        self._stacks: dict[str, tuple[Sequence[Member], Stack[LanguageModule]]] = {}
         self._one_by_one = Sequential()
+
+    def prepare(self, members: Sequence[Member], batch: TokenBatch) -> None:
+        """Stack those of one shape, where other members train than the last time."""
+        names = [member.name for member in members]
+        if names == self._prepared:
+            return
+        for _, stack in self._stacks.values():
+            stack.release()
+        self._stacks, self._prepared = {}, names
+        for group in _alike(members):
+            key = " ".join(member.name for member in group)
+            if self.timed and key not in self.decided:
+                self.decided[key] = self._is_faster(group, batch)
+            if self.decided.get(key, True):
+                modules = [member.module for member in group]
+                self._stacks[key] = group, Stack(modules, compile=modules[0].compiles)
+        stacked = sum(len(group) for group, _ in self._stacks.values())
+        rank_zero_info(f"Engine: {stacked} of {len(members)} members are computed as one.")
 
     def losses(self, members: Sequence[Member], batch: TokenBatch) -> dict[str, Tensor | Exception]:
         """Compute all members of a stack at once; where that fails, each by itself."""
-        names = [member.name for member in members]
-        if names != self._members:
-            self._members = names
-            self._restack(members, batch)
+        wanted = {member.name for member in members}
         found: dict[str, Tensor | Exception] = {}
-        for group, stack in self._stacks:
+        for key, (group, stack) in list(self._stacks.items()):
+            names = [member.name for member in group]
+            if not wanted.issuperset(names):  # one has failed in this step, on this rank
+                continue
             try:
                 losses = stack(lambda module: module.loss_sum(batch))
-            except Exception:  # whose fault it is shows where they are computed by themselves
+            except Exception as error:  # a user's own network may raise anything
+                self._give_up(key, error)
                 continue
-            found |= dict(zip((member.name for member in group), losses.unbind(), strict=True))
+            found |= dict(zip(names, losses.unbind(), strict=True))
         left = [member for member in members if member.name not in found]
         found |= self._one_by_one.losses(left, batch)
-        return {name: found[name] for name in names}
+        return {member.name: found[member.name] for member in members}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was decided, so that a run that goes on computes as it did."""
@@ -66,36 +85,30 @@ class Stacked(Engine):
         """Take what was decided."""
         self.decided = dict(state.get("decided", {}))
 
-    def _restack(self, members: Sequence[Member], batch: TokenBatch) -> None:
-        for _, stack in self._stacks:
-            stack.release()
-        self._stacks = []
-        for group in _alike(members):
-            modules = [member.module for member in group]
-            key = " ".join(member.name for member in group)
-            compiles = modules[0].compiles
-            if self.timed and key not in self.decided:
-                self.decided[key] = self._is_faster(group, batch, compile=compiles)
-            if self.decided.get(key, True):
-                self._stacks.append((group, Stack(modules, compile=compiles)))
-        stacked = sum(len(group) for group, _ in self._stacks)
-        rank_zero_info(f"Engine: {stacked} of {len(members)} members are computed as one.")
-
-    def _is_faster(self, group: Sequence[Member], batch: TokenBatch, *, compile: bool) -> bool:
+    def _is_faster(self, group: Sequence[Member], batch: TokenBatch) -> bool:
         modules = [member.module for member in group]
         held = [(p, p.grad) for module in modules for p in module.parameters()]
         for parameter, _ in held:
             parameter.grad = None
-        choice = choose_stack(modules, batch, compile=compile)
+        choice = choose_stack(modules, batch, compile=modules[0].compiles)
         for parameter, gradient in held:  # of earlier micro-batches of this step
             parameter.grad = gradient
-        faster = choice.stack is not None
         if choice.stack is not None:
             choice.stack.release()
-        # ranks that measured otherwise would still come to the same; they do the same
-        faster = bool(self.trainer.strategy.reduce_boolean_decision(faster, all=True))
         rank_zero_info(f"Engine: {choice.reason}.")
-        return faster
+        # ranks that measured otherwise do the same
+        faster = choice.stack is not None
+        return bool(self.trainer.strategy.reduce_boolean_decision(faster, all=True))
+
+    def _give_up(self, key: str, error: Exception) -> None:
+        """Compute members one after another from now on: whose fault it is, shows there."""
+        _, stack = self._stacks.pop(key)
+        stack.release()
+        self.decided[key] = False
+        rank_zero_warn(
+            f"members {key} are computed one after another from here, as together they fail: "
+            f"{error!r}"
+        )
 
 
 def build_engine(name: EngineName, trainer: Trainer) -> Engine:

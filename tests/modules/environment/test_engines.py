@@ -34,7 +34,7 @@ class Losses(Callback):
 
 
 def stacks(environment):
-    return [[each.name for each in group] for group, _ in environment.engine._stacks]
+    return [[each.name for each in group] for group, _ in environment.engine._stacks.values()]
 
 
 @pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -82,6 +82,33 @@ def test_one_that_diverges_leaves_the_stack_and_the_others_go_on(make_environmen
             dict(environment.roster[name].module.state_dict()),
             dict(alone.roster[name].module.state_dict()),
         )
+
+
+@pytest.mark.filterwarnings("ignore:.*stops, with the weights.*")
+def test_one_that_breaks_is_stopped_alone_and_the_others_are_stacked_again(
+    make_environment, make_trainer
+):
+    kind = "tests.modules.environment.members.Breaks"
+    members = {name: member(seed=n, kind=kind, at=99) for n, name in enumerate("abc")}
+    environment = make_environment(members, engine="stacked")
+    trainer = make_trainer(Wreck("b", step=2), max_steps=6, accumulate_grad_batches=2)
+    with pytest.warns(UserWarning, match="members a b c are computed one after another from here"):
+        trainer.fit(environment, ToyData())
+    assert environment.roster["b"].fate.stopped_step == 2
+    assert stacks(environment) == [["a", "c"]]
+    assert trainer.global_step == 6
+
+
+class Wreck(Callback):
+    """Move a parameter of a member to where its network cannot use it."""
+
+    def __init__(self, name, *, step):
+        self.name, self.step = name, step
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == self.step and batch_idx % 2 == 0:
+            spoilt = next(module.roster[self.name].module.parameters())
+            spoilt.data = spoilt.data[:, :-1].clone()
 
 
 class Spoil(Callback):
