@@ -145,9 +145,8 @@ class Decoder(nn.Module):
         self.shortcuts: Shortcuts | None = None
         if config.shortcuts is not None:
             self.shortcuts = config.shortcuts.build(**sizes)
-        tied = config.tie_embeddings
         self.head: nn.Module | None = None
-        if not tied:
+        if not config.tie_embeddings:
             self.head = Linear(width, vocab_size, role="head", bias=False)
         self.laid_out_head: nn.Module | None = None
         self.reset_parameters()
@@ -271,17 +270,14 @@ class Decoder(nn.Module):
     def flops_per_token(self, seq_len: int) -> float:
         """Count the operations of training on one token, by the conventions of ``Counted``."""
         tied_head = 6.0 * self.head_weight.numel() if self.head is None else 0.0
-        attention = self.config.attention
-        return (
-            linear_flops(self)
-            + tied_head
-            + attention_flops(
-                num_layers=len(self.blocks),
-                num_heads=attention.num_heads,
-                head_dim=attention.resolve_head_dim(self.config.d_model),
-                seq_len=seq_len,
-            )
+        heads = self.config.attention
+        attention = attention_flops(
+            num_layers=len(self.blocks),
+            num_heads=heads.num_heads,
+            head_dim=heads.resolve_head_dim(self.config.d_model),
+            seq_len=seq_len,
         )
+        return linear_flops(self) + tied_head + attention
 
     def _embed(
         self, input_ids: Tensor, position_ids: Tensor, earlier: Tensor | None

@@ -1,8 +1,8 @@
 """AdamW with decay on matrices only, fused, on whole parameters or on this rank's parts of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.optim.adamw import adamw
 from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
 from pile_lightning.optim.sharded import local, local_gradient
+from pile_lightning.optim.stepping import Stepping
 from pile_lightning.optim.width import check_base_width, rate_factor
 
 __all__ = ["AdamW", "AdamWConfig", "adamw_step", "with_gradient"]
@@ -59,7 +60,7 @@ def adamw_step(
     )
 
 
-class AdamW(Optimizer):
+class AdamW(Stepping):
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101), fused, sharded or not.
 
     Args:
@@ -90,22 +91,10 @@ class AdamW(Optimizer):
         self.betas = betas
         self.eps = eps
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; ``closure`` recomputes the loss and the gradients."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def take_step(self) -> None:
+        """Step one group after another."""
         for group in self.param_groups:
             self.step_group(group)
-        return loss
 
     def step_group(self, group: dict[str, Any]) -> None:
         """Step the parameters of one group."""

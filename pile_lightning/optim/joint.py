@@ -5,18 +5,18 @@ optimization, where each of them advances ``global_step`` and nothing may be acc
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pile_lightning.optim.muon import step_together
+from pile_lightning.optim.stepping import Stepping
 
 __all__ = ["JointOptimizer", "joint_schedule", "part_of_optimizer", "part_of_schedule"]
 
 
-class JointOptimizer(Optimizer):
+class JointOptimizer(Stepping):
     """Step several optimizers at once.
 
     Its groups are theirs, in their order, and it holds the state of all of them, so that its
@@ -63,25 +63,13 @@ class JointOptimizer(Optimizer):
             part.state = self.state
         self._share()
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step of each part; ``closure`` computes the loss and all gradients."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def take_step(self) -> None:
+        """Step each part."""
         if self.together:
             step_together(self.parts.values())
-            return loss
+            return
         for part in self.parts.values():
             part.step()
-        return loss
 
     def groups_of(self, name: str) -> range:
         """Return which of the groups belong to a part."""

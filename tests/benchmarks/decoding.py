@@ -14,7 +14,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from torch import Tensor
@@ -26,6 +29,7 @@ from pile_lightning.nn import (
     optimize_for_inference,
 )
 from pile_lightning.nn.rows import Rows
+from tests.benchmarks.systems import hugging_face, lit_gpt
 
 System = Callable[[Tensor], Iterator[Any]]
 """Reads a prompt (batch, seq) and yields once it has, and after each further token."""
@@ -57,29 +61,25 @@ def make_ours(arguments: argparse.Namespace, dtype: torch.dtype, quantize: Any =
     return run
 
 
+def sizes(arguments: argparse.Namespace) -> dict[str, int]:
+    """Return what a Llama's config is made of."""
+    return {
+        "num_layers": arguments.layers,
+        "d_model": arguments.d_model,
+        "num_heads": arguments.heads,
+        "num_kv_heads": arguments.kv_heads,
+        "d_ff": arguments.d_ff,
+        "vocab_size": arguments.vocab,
+        "seq_len": arguments.prompt + arguments.new,
+    }
+
+
 def make_litgpt(arguments: argparse.Namespace, dtype: torch.dtype, *, compiled: bool) -> System:
     """Return litgpt's model and cache, called as its ``generate_fn`` calls it."""
-    from litgpt.config import Config
     from litgpt.model import GPT
 
     total = arguments.prompt + arguments.new
-    config = Config(
-        name="decoding",
-        block_size=total,
-        n_layer=arguments.layers,
-        n_embd=arguments.d_model,
-        n_head=arguments.heads,
-        n_query_groups=arguments.kv_heads,
-        vocab_size=arguments.vocab,
-        padded_vocab_size=arguments.vocab,
-        rotary_percentage=1.0,
-        parallel_residual=False,
-        bias=False,
-        norm_class_name="RMSNorm",
-        mlp_class_name="LLaMAMLP",
-        intermediate_size=arguments.d_ff,
-    )
-    model = GPT(config).to(dtype).eval()
+    model = GPT(lit_gpt.llama_config(**sizes(arguments))).to(dtype).eval()
     step = torch.compile(model) if compiled else model
 
     @torch.inference_mode()
@@ -106,20 +106,10 @@ def make_hugging_face(
     arguments: argparse.Namespace, dtype: torch.dtype, *, static: bool, compiled: bool = False
 ) -> System:
     """Return transformers' Llama with one of its caches, called as its ``generate`` calls it."""
-    from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
+    from transformers import DynamicCache, LlamaForCausalLM, StaticCache
 
     total = arguments.prompt + arguments.new
-    config = LlamaConfig(
-        vocab_size=arguments.vocab,
-        hidden_size=arguments.d_model,
-        intermediate_size=arguments.d_ff,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.heads,
-        num_key_value_heads=arguments.kv_heads,
-        max_position_embeddings=total,
-        tie_word_embeddings=False,
-        attn_implementation="sdpa",
-    )
+    config = hugging_face.llama_config(**sizes(arguments), tie_word_embeddings=False)
     model = LlamaForCausalLM(config).to(dtype).eval()
     step = torch.compile(model) if compiled else model
 

@@ -2,16 +2,15 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 from pile_lightning.callbacks import read_metrics
 from tests.cli.environments import init_args, sweep_of, tiny_run
+from tests.cli.killing import kill_after_a_save
 from tests.conftest import REPOSITORY
 
 
@@ -73,21 +72,8 @@ def test_killed_and_resumed_is_uninterrupted(accumulate, tiny, tmp_path, cache, 
     ]
     command_line(*run, "--trainer.default_root_dir=whole", cwd=tmp_path)
     killed = [*run, "--trainer.default_root_dir=killed"]
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *killed],
-        cwd=tmp_path,
-        env={**os.environ, "PILE_CACHE": str(cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
     checkpoint = tmp_path / "killed/checkpoints/last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    at = torch.load(checkpoint, weights_only=True)["global_step"]
+    at = kill_after_a_save(killed, checkpoint, cwd=tmp_path, cache=cache)
     assert 2 <= at < 40, "killed too late to prove anything"
     command_line(*killed, "--ckpt_path=last", cwd=tmp_path)
     assert_same(state_of(tmp_path / "whole/checkpoints/last.ckpt"), state_of(checkpoint))
@@ -95,8 +81,10 @@ def test_killed_and_resumed_is_uninterrupted(accumulate, tiny, tmp_path, cache, 
 
 @pytest.mark.slow
 @pytest.mark.dist
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_ranks_are_one_process(accumulate, tiny, tmp_path, cache):
+@pytest.mark.parametrize(
+    ("accumulate", "engine"), [(1, "sequential"), (2, "sequential"), (2, "stacked"), (2, "auto")]
+)
+def test_two_ranks_are_one_process(accumulate, engine, tiny, tmp_path, cache):
     adam = {"class_path": "pile_lightning.optim.AdamWConfig", "init_args": {"eps": 0.001}}
     own = "tests.modules.environment.members."
     members = {
@@ -109,6 +97,11 @@ def test_two_ranks_are_one_process(accumulate, tiny, tmp_path, cache):
             "class_path": "pile_lightning.CausalLM",
             "init_args": init_args(48, optimizer=adam),
             "seed": 3,
+        },
+        "alike": {
+            "class_path": "pile_lightning.CausalLM",
+            "init_args": init_args(optimizer=adam),
+            "seed": 4,
         },
         # of two ranks, one alone fails
         "breaks": {
@@ -137,6 +130,7 @@ def test_two_ranks_are_one_process(accumulate, tiny, tmp_path, cache):
             f"--trainer.default_root_dir={folder}",
             "--model=pile_lightning.Environment",
             f"--model.members={json.dumps(members)}",
+            f"--model.engine={engine}",
             "--model.coupling=[{'class_path': 'pile_lightning.Distillation', "
             "'init_args': {'teacher': 'wide', 'students': ['plain']}}]",
             "--non_finite.max_in_a_row=2",
@@ -157,7 +151,8 @@ def test_two_ranks_are_one_process(accumulate, tiny, tmp_path, cache):
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
     stopped = {name: member["fate"]["stopped_step"] for name, member in fates.items()}
-    assert stopped == {"plain": None, "wide": None, "breaks": 3, "diverges": 4}
+    trained = dict.fromkeys(["plain", "wide", "alike"])
+    assert stopped == {**trained, "breaks": 3, "diverges": 4}
     assert stopped == {name: member["fate"]["stopped_step"] for name, member in its_fates.items()}
     for row, its_row in zip(metrics, its_metrics, strict=True):
         assert row.keys() == its_row.keys()

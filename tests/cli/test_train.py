@@ -2,16 +2,12 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 
 from pile_lightning.callbacks import read_metrics
+from tests.cli.killing import kill_after_a_save
 from tests.conftest import REPOSITORY
 
 QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
@@ -216,22 +212,8 @@ def test_killed_and_resumed_is_uninterrupted(
     assert same(whole, weights(tmp_path / "again/checkpoints/last.ckpt"))
 
     killed = [*run, "--trainer.default_root_dir=killed"]
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *killed],
-        cwd=tmp_path,
-        env={**os.environ, "PILE_CACHE": str(cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
     checkpoint = tmp_path / "killed/checkpoints/last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    at = torch.load(checkpoint, weights_only=True)["global_step"]
+    at = kill_after_a_save(killed, checkpoint, cwd=tmp_path, cache=cache)
     assert 5 <= at < 40, "killed too late to prove anything"
     command_line(*killed, "--ckpt_path=last", cwd=tmp_path)
     assert same(whole, weights(checkpoint))

@@ -2,90 +2,18 @@
 
 import json
 import multiprocessing
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pile_lightning.data import Document, FileSource, Skipped
-from pile_lightning.data.prepare import Preparation
-from pile_lightning.data.source import Shard, ShardedSource, Source
+from pile_lightning.data import Document
+from pile_lightning.data.source import Source
 from pile_lightning.data.split import content_hash, is_held_out
-from pile_lightning.data.store import SPLITS, TokenStore
+from pile_lightning.data.store import SPLITS
+from tests.data.numbers import Numbers, files, numbers, part_files, prepare, texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-FORK = multiprocessing.get_context("fork")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbers(ShardedSource):
-    """Shards of ten numbers each, noted in a file when they are read."""
-
-    name: str = "numbers"
-    count: int = field(default=6)
-    log: str = ""
-    seconds: float = 0.0
-    bad: int = 0
-    version: str = ""
-    fail: str = ""
-    domain_of: Callable[[int], str | None] = field(default=lambda number: None)
-    size: int = 1 << 25
-
-    def shards(self) -> Sequence[Shard]:
-        return [
-            Shard(name=f"{i:03d}", num_bytes=self.size, identity=f"{self.bad} {self.version}")
-            for i in range(self.count)
-        ]
-
-    def read(self, shard: Shard, start: int = 0) -> Iterator[Document | Skipped]:
-        for i in range(10):
-            number = 10 * int(shard.name) + i
-            if self.log:
-                with Path(self.log).open("a") as file:
-                    file.write(f"{number}\n")
-            if str(number) == self.fail:
-                raise FileNotFoundError(f"number {number} is gone")
-            time.sleep(self.seconds)
-            if i < self.bad:
-                yield Skipped("broken", str(number))
-            else:
-                yield Document(f"number {number}", str(number), self.domain_of(number))
-
-
-def prepare(
-    cache: Path, *sources: Source, name: str = "store", quiet: bool = True, **settings: Any
-) -> TokenStore:
-    defaults = {"tokenizer": "byte", "val_fraction": 0.2, "num_proc": 2}
-    return Preparation(sources=sources, path=cache / name, **(defaults | settings)).run(quiet=quiet)
-
-
-def texts(store: TokenStore, *splits: str) -> list[str]:
-    return [
-        store.tokenizer.decode(ids)
-        for split in splits or SPLITS
-        for stream in store.streams(split)
-        for ids in stream.documents()
-    ]
-
-
-def numbers(count: int) -> list[str]:
-    return sorted(f"number {i}" for i in range(count))
-
-
-def files(folder: Path, *names: str, size: int = 4000) -> FileSource:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"{name} says that " + f"{name} is {size}. " * (size // 12))
-    return FileSource(folder, name="files")
-
-
-def part_files(cache: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (cache / "parts").iterdir()}
 
 
 @pytest.mark.parametrize("num_proc", [1, 2, 5])
@@ -168,92 +96,6 @@ def test_a_bpe_of_a_small_sample_is_not_kept(tmp_path: Path) -> None:
     files(tmp_path / "text", *(f"more/{i}.txt" for i in range(30)), size=3000)
     second = prepare(tmp_path / "c", source, name="second", **bpe)
     assert second.tokenizer.fingerprint() != first.tokenizer.fingerprint()
-
-
-def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    slow = Numbers(count=12, log=str(log), seconds=0.02)
-    process = FORK.Process(target=prepare, args=(tmp_path, slow))
-    process.start()
-    while len(list(tmp_path.glob("parts/*.json"))) < 3:
-        time.sleep(0.005)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    done = len(list(tmp_path.glob("parts/*.json")))
-    assert 3 <= done < 12
-    assert TokenStore.find(tmp_path / "store") is None
-    assert (tmp_path / "store.partial").exists()
-    log.unlink()
-    store = prepare(tmp_path, Numbers(count=12, log=str(log)))
-    assert sorted(texts(store)) == numbers(120)
-    assert not (tmp_path / "store.partial").exists()
-    # but for the first shards, which are looked into for a document to hold out
-    read = {int(line) // 10 for line in log.read_text().split()} - {0, 1}
-    assert len(read) <= 12 - done
-
-
-def test_two_processes_prepare_one_store(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    results = FORK.Queue()
-
-    def one() -> None:
-        store = prepare(tmp_path / "c", Numbers(log=str(log), seconds=0.01))
-        results.put((sorted(texts(store)), store.fingerprint))
-
-    processes = [FORK.Process(target=one) for _ in range(2)]
-    for process in processes:
-        process.start()
-    first, second = results.get(timeout=30), results.get(timeout=30)
-    for process in processes:
-        process.join()
-    assert first == second
-    assert first[0] == numbers(60)
-    # each shard read once, and the first ones until one is held out
-    assert 60 < len(log.read_text().split()) < 90
-
-
-def test_two_stores_with_parts_in_common_at_once(tmp_path: Path) -> None:
-    def one(name: str, count: int) -> None:
-        prepare(tmp_path, Numbers(count=count, seconds=0.005), name=name)
-
-    processes = [FORK.Process(target=one, args=("a", 6)), FORK.Process(target=one, args=("b", 8))]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    for name, count in (("a", 60), ("b", 80)):
-        store = TokenStore.find(tmp_path / name)
-        assert store is not None
-        assert sorted(texts(store)) == numbers(count)
-
-
-def test_who_waits_sees_what_another_machine_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The lock stays taken, as that of another node may seem to; the store appears."""
-    from filelock import FileLock
-
-    prepare(tmp_path / "c", Numbers())
-    os.rename(tmp_path / "c/store", tmp_path / "c/elsewhere")
-
-    def appear() -> None:
-        time.sleep(1.5)
-        os.rename(tmp_path / "c/elsewhere", tmp_path / "c/store")
-
-    process = FORK.Process(target=appear)
-    process.start()
-    with FileLock(tmp_path / "c/store.lock"):
-        store = prepare(tmp_path / "c", Numbers(fail="0"), quiet=False)
-    process.join()
-    assert sorted(texts(store)) == numbers(60)
-    assert f"another process prepares {tmp_path}/c/store; waiting" in capsys.readouterr().out
-
-
-def test_a_lock_file_of_a_dead_process_does_not_block(tmp_path: Path) -> None:
-    (tmp_path / "store.lock").write_text("")
-    assert len(texts(prepare(tmp_path, Numbers()))) == 60
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
@@ -370,13 +212,3 @@ def test_the_manifest_holds_no_place(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.json"):
         assert str(tmp_path) not in path.read_text()
     assert json.loads((tmp_path / "store/manifest.json").read_text())["domains"] == ["files"]
-
-
-@pytest.mark.slow
-def test_processes_that_are_spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = files(tmp_path / "text", *(f"{i}.txt" for i in range(4)), size=2_500_000)
-    monkeypatch.setattr("sys.platform", "darwin")
-    spawned = prepare(tmp_path / "a", source, tokenizer="bpe:300")
-    monkeypatch.undo()
-    assert len(spawned.manifest["parts"]) > 1
-    assert spawned.fingerprint == prepare(tmp_path / "b", source, tokenizer="bpe:300").fingerprint

@@ -1,121 +1,24 @@
 """A run that was stopped anywhere and resumed sees the rows of a run that was not."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from torch import Tensor
+from lightning import LightningModule
 
 from pile_lightning.batch import TokenBatch
-from pile_lightning.data import (
-    MixtureConfig,
-    ShortRowsConfig,
-    StageConfig,
-    StreamedText,
-    TextData,
-    TextModule,
-)
 from tests.data.conftest import maker
-
-MakeData = Callable[..., TextModule]
+from tests.data.toy_runs import KINDS, MakeData, SaveAt, Toy, run, trainer
 
 # Lightning's own code, against torch 2.13
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
-
-
-STAGED = MixtureConfig(
-    weights={"prose": 3, "code": 1}, stages=[StageConfig(from_tokens=300, weights={"code": 1})]
-)
-# until the seventh step of four rows of 16
-SHORT = ShortRowsConfig(seq_len=4, until_tokens=390)
-STREAMED = {"num_lanes": 16, "window_bytes": 300}
-# each way of packing in both paths
-KINDS = {
-    "prepared": (TextData, {}),
-    "mixed": (TextData, {"mixture": STAGED, "packing": "best_fit"}),
-    "short": (TextData, {"short_rows": SHORT}),
-    "streamed": (StreamedText, STREAMED),
-    "streamed-mixed": (StreamedText, STREAMED | {"mixture": STAGED, "packing": "best_fit"}),
-    "streamed-short": (StreamedText, STREAMED | {"short_rows": SHORT}),
-}
 
 
 @pytest.fixture(params=KINDS)
 def make_data(request: pytest.FixtureRequest, folder: Path, cache: Path) -> MakeData:
     kind, own = KINDS[request.param]
     return maker(kind, folder, cache, **own)
-
-
-class Toy(LightningModule):
-    """Notes which rows every optimizer step was taken on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.steps: list[list[Any]] = []
-        self.pending: list[Any] = []
-        self.batches = 0
-        self.fail_at: int | None = None
-        self.validated_at: list[int] = []
-
-    def training_step(self, batch: TokenBatch) -> Tensor:
-        self.batches += 1
-        if self.fail_at == self.global_step and self.batches == 4:
-            raise RuntimeError("stopped in the middle")
-        self.pending += [tuple(row) for row in batch["input_ids"].tolist()]
-        return self.weight * 1.0
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        self.steps.append(sorted(self.pending))
-        self.pending, self.batches = [], 0
-
-    def validation_step(self, batch: TokenBatch) -> None:
-        assert not self.pending, "validation inside an optimizer step"
-        if not self.validated_at or self.validated_at[-1] != self.global_step:
-            self.validated_at.append(self.global_step)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-class SaveAt(Callback):
-    """Saves in a hook after every step, as ``ModelCheckpoint`` does, without a state of its own."""
-
-    def __init__(self, hook: str, folder: Path) -> None:
-        def save(trainer: Trainer, *_: Any) -> None:
-            path = folder / f"{trainer.global_step}.ckpt"
-            if not path.exists():
-                trainer.save_checkpoint(path)
-
-        setattr(self, hook, save)
-
-
-def trainer(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
-    defaults = {
-        "max_epochs": -1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "limit_val_batches": 0,
-        "default_root_dir": folder,
-    }
-    return Trainer(callbacks=list(callbacks), **(defaults | settings))
-
-
-def run(data: TextModule, root: Path, *callbacks: Callback, **settings: Any) -> tuple[Toy, Trainer]:
-    ckpt_path = settings.pop("ckpt_path", None)
-    toy = Toy()
-    made = trainer(root, *callbacks, **settings)
-    made.fit(toy, data, ckpt_path=ckpt_path)
-    return toy, made
 
 
 @pytest.fixture
@@ -289,68 +192,3 @@ def test_another_trainer_begins_anew(
     data = make_data(batch_size=4)
     for _ in range(2):
         assert run(data, tmp_path, max_steps=3)[0].steps == uninterrupted[:3]
-
-
-def test_state_survives_a_run_that_does_not_train(make_data: MakeData) -> None:
-    data = make_data(batch_size=4)
-    state = data.state_dict() | {"rows": 40, "accumulated": 3}
-    data.load_state_dict(state)
-    again = data.state_dict()
-    assert again.keys() == state.keys()
-    assert all(
-        again[key] is state[key] or again[key] == state[key] for key in {*state} - {"cursors"}
-    )
-
-
-def test_a_checkpoint_loads_with_weights_only(make_data: MakeData, tmp_path: Path) -> None:
-    _, made = run(make_data(batch_size=4), tmp_path, max_steps=2)
-    made.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    assert checkpoint[type(made.datamodule).__name__]["rows"] == 8
-
-
-def test_a_checkpoint_of_other_data_names_what_differs(make_data: MakeData, tmp_path: Path) -> None:
-    _, made = run(make_data(batch_size=4), tmp_path, max_steps=2)
-    made.save_checkpoint(tmp_path / "a.ckpt")
-    other = make_data(batch_size=4, seed=7, seq_len=8)
-    with pytest.raises(ValueError, match=r"seq_len: 16 in the checkpoint, 8 now\n  seed: 0 in the"):
-        run(other, tmp_path, max_steps=4, ckpt_path=tmp_path / "a.ckpt")
-
-
-def test_a_checkpoint_of_other_data_can_be_validated(make_data: MakeData, tmp_path: Path) -> None:
-    _, made = run(make_data(batch_size=4), tmp_path, max_steps=2)
-    made.save_checkpoint(tmp_path / "a.ckpt")
-    other = make_data(seq_len=8)
-    trainer(tmp_path, limit_val_batches=1).validate(
-        Toy(), other, ckpt_path=tmp_path / "a.ckpt", verbose=False
-    )
-
-
-def test_a_checkpoint_without_a_position_warns(make_data: MakeData, tmp_path: Path) -> None:
-    _, made = run(make_data(batch_size=4), tmp_path, max_steps=2)
-    made.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    del checkpoint[type(made.datamodule).__name__]
-    torch.save(checkpoint, tmp_path / "a.ckpt")
-    with pytest.warns(UserWarning, match="holds no position"):
-        run(make_data(batch_size=4), tmp_path, max_steps=4, ckpt_path=tmp_path / "a.ckpt")
-
-
-def test_a_batch_that_cannot_be_shared(make_data: MakeData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"batch_size=2 .* 1 data-parallel ranks x accum"):
-        run(make_data(batch_size=2), tmp_path, max_steps=1, accumulate_grad_batches=4)
-
-
-@pytest.mark.parametrize("setting", ["val_check_interval", "limit_train_batches"])
-def test_an_interval_inside_an_accumulated_step(
-    make_data: MakeData, tmp_path: Path, setting: str
-) -> None:
-    settings: dict[str, Any] = {setting: 5, "check_val_every_n_epoch": None}
-    with pytest.raises(ValueError, match=rf"{setting}=5 .* choose a multiple, for example 6"):
-        run(make_data(), tmp_path, max_steps=1, accumulate_grad_batches=2, **settings)
-
-
-def test_a_callback_that_changes_the_batch(make_data: MakeData, tmp_path: Path) -> None:
-    scheduler = GradientAccumulationScheduler({0: 1, 1: 2})
-    with pytest.raises(ValueError, match="GradientAccumulationScheduler changes how many rows"):
-        run(make_data(), tmp_path, scheduler, max_steps=1)

@@ -3,15 +3,12 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pile_lightning import TextData
 from pile_lightning.device import has_fast_bfloat16
-from tests.benchmarks.quality.options import options
-from tests.benchmarks.quality.processes import run_process
+from tests.benchmarks.quality.peer import Peer
 from tests.benchmarks.quality.scoring import bits_per_byte
 from tests.benchmarks.quality.trained import Trained
 
@@ -54,53 +51,27 @@ def why_not_trainer(python: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace:
+class HuggingFace(Peer):
     """One of its configs."""
 
-    settings: str
-    """What differs from the defaults."""
-    tokens: Path
-    """Folder of ``train.bin``."""
-    data: TextData
-    """What is scored."""
-    python: str
-    """The interpreter that it runs under."""
-    environment: Mapping[str, str]
-    """Variables of its process."""
-    timeout: float
-    """Seconds that a run may take."""
-    val_batches: int | None = None
-    """Batches that are scored; all by default."""
-
-    system = "Hugging Face Trainer"
-
-    def __post_init__(self) -> None:
-        options(self.settings, DEFAULTS)
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return options(self.settings, DEFAULTS)
+    defaults: ClassVar[dict[str, Any]] = DEFAULTS
+    system: ClassVar[str] = "Hugging Face Trainer"
 
     @property
     def tokens_a_step(self) -> int:
         """Positions of a batch."""
-        return int(self._options["batch_size"] * self._options["seq_len"])
+        return int(self.options["batch_size"] * self.options["seq_len"])
 
     def train(self, steps: int, folder: Path) -> Trained:
         """Train for ``steps`` steps."""
-        settings = self._options | {
+        settings = self.options | {
             "steps": steps,
             "tokens": str((self.tokens / "train.bin").absolute()),
             "vocab_size": self.data.vocab_size,
             "bf16": has_fast_bfloat16("cpu"),
         }
         script = Path(__file__).with_name("trainer_run.py")
-        started = run_process(
-            [self.python, str(script), json.dumps(settings)],
-            folder=folder,
-            environment={**self.environment, "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")},
-            timeout=self.timeout,
-        )
+        started = self.run(str(script), json.dumps(settings), folder=folder)
         clock = json.loads((folder / "clock.json").read_text())
         return Trained(clock["ended"] - started, clock["seconds_a_step"], steps)
 
@@ -113,6 +84,6 @@ class HuggingFace:
         return bits_per_byte(
             lambda batch: network(batch["input_ids"]).logits,
             self.data,
-            context=self._options["seq_len"],
+            context=self.options["seq_len"],
             max_batches=self.val_batches,
         )

@@ -8,17 +8,15 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from pile_lightning import TextData
-from tests.benchmarks.quality.options import options
-from tests.benchmarks.quality.processes import run_process
+from tests.benchmarks.quality.peer import Peer
 from tests.benchmarks.quality.scoring import bits_per_byte
 from tests.benchmarks.quality.trained import Trained
 
@@ -91,39 +89,18 @@ def write_tokens(data: TextData, folder: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NanoGpt:
+class NanoGpt(Peer):
     """One of its configs."""
 
-    settings: str
-    """What differs from the small recipe of its README."""
     source: Path
     """Its folder."""
-    tokens: Path
-    """Folder of ``train.bin``."""
-    data: TextData
-    """What is scored."""
-    python: str
-    """The interpreter that it runs under."""
-    environment: Mapping[str, str]
-    """Variables of its process."""
-    timeout: float
-    """Seconds that a run may take."""
-    val_batches: int | None = None
-    """Batches that are scored; all by default."""
-
-    system = "nanoGPT"
-
-    def __post_init__(self) -> None:
-        options(self.settings, DEFAULTS)
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return options(self.settings, DEFAULTS)
+    defaults: ClassVar[dict[str, Any]] = DEFAULTS
+    system: ClassVar[str] = "nanoGPT"
 
     @property
     def tokens_a_step(self) -> int:
         """Positions of a batch."""
-        return int(self._options["batch_size"] * self._options["block_size"])
+        return int(self.options["batch_size"] * self.options["block_size"])
 
     def train(self, steps: int, folder: Path) -> Trained:
         """Run its ``train.py`` for ``steps`` iterations."""
@@ -132,7 +109,7 @@ class NanoGpt:
         (folder / "configurator.py").symlink_to(self.source / "configurator.py")
         (folder / "data").mkdir()
         (folder / "data" / "tokens").symlink_to(self.tokens.absolute())
-        own = self._options
+        own = self.options
         warmup = own.pop("warmup")
         own |= {
             "dataset": "tokens",
@@ -152,12 +129,7 @@ class NanoGpt:
             "out_dir": "out",
         }
         flags = [f"--{name}={value}" for name, value in own.items()]
-        started = run_process(
-            [self.python, str(self.source / "train.py"), *flags],
-            folder=folder,
-            environment={**self.environment, "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")},
-            timeout=self.timeout,
-        )
+        started = self.run(str(self.source / "train.py"), *flags, folder=folder)
         log = (folder / "log.txt").read_text(errors="replace")
         times = [float(ms) / 1000 for ms in re.findall(r"^iter \d+: .*time ([\d.]+)ms", log, re.M)]
         return Trained(
@@ -179,7 +151,7 @@ class NanoGpt:
             # without targets it gives the logits of the last position alone
             lambda batch: network(batch["input_ids"], batch["input_ids"])[0],
             self.data,
-            context=self._options["block_size"],
+            context=self.options["block_size"],
             max_batches=self.val_batches,
         )
 

@@ -1,6 +1,7 @@
 """Hugging Face's Llama, with the loss that it computes from labels."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,21 +9,38 @@ from torch import Tensor
 from tests.benchmarks.systems.system import Size, System, Trainee, adamw
 
 
+def llama_config(
+    *,
+    num_layers: int,
+    d_model: int,
+    num_heads: int,
+    num_kv_heads: int,
+    d_ff: int,
+    vocab_size: int,
+    seq_len: int,
+    **more: Any,
+) -> Any:
+    """Return transformers' config of a Llama."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=d_model,
+        intermediate_size=d_ff,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_kv_heads,
+        max_position_embeddings=seq_len,
+        attn_implementation="sdpa",
+        **more,
+    )
+
+
 def make(size: Size, device: torch.device, *, compiled: bool) -> Trainee:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     network = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size.vocab_size,
-            hidden_size=size.d_model,
-            intermediate_size=size.gated_d_ff,
-            num_hidden_layers=size.num_layers,
-            num_attention_heads=size.num_heads,
-            num_key_value_heads=size.num_heads,
-            max_position_embeddings=size.seq_len,
-            tie_word_embeddings=True,
-            use_cache=False,
-        )
+        llama_config(**size.llama(), tie_word_embeddings=True, use_cache=False)
     ).to(device)
 
     def loss(ids: Tensor, labels: Tensor) -> Tensor:

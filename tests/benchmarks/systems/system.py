@@ -26,6 +26,18 @@ class Size:
         """Attention heads."""
         return self.d_model // self.head_dim
 
+    def llama(self) -> dict[str, int]:
+        """Return what a Llama's config is made of."""
+        return {
+            "num_layers": self.num_layers,
+            "d_model": self.d_model,
+            "num_heads": self.num_heads,
+            "num_kv_heads": self.num_heads,
+            "d_ff": self.gated_d_ff,
+            "vocab_size": self.vocab_size,
+            "seq_len": self.seq_len,
+        }
+
     @property
     def gated_d_ff(self) -> int:
         """Hidden features of a gated layer with the parameters of a plain one of 4 * d_model."""
