@@ -130,7 +130,7 @@ class Member:
     def is_bad(self) -> Tensor:
         """Return whether a loss or gradient of this step is not finite, on the device."""
         losses, self.losses = self.losses, []
-        return self.gradients.found() | ~torch.stack(losses).isfinite().all()
+        return self.gradients.found().bool() | ~torch.stack(losses).isfinite().all()
 
     def follow(self, loss: Tensor) -> None:
         """Take a batch's mean loss into the smoothed one."""
