@@ -25,10 +25,10 @@ _FLOAT16_LIFT = math.log(256)
 _Pass: TypeAlias = Callable[[Tensor, Tensor, torch.dtype, float | None], tuple[Tensor, Tensor]]
 
 
-def piece_size(chunk_size: int, device: torch.device) -> int:
-    """Return the rows that ``exponentiate`` takes at a time."""
+def piece_size(chunk_size: int, vocab: int, device: torch.device) -> int:
+    """Return the rows of ``vocab`` logits that ``exponentiate`` takes at a time."""
     # on a CPU what two passes read should stay in its cache
-    return min(128, chunk_size) if device.type == "cpu" else chunk_size
+    return min(max(128, 2**20 // vocab), chunk_size) if device.type == "cpu" else chunk_size
 
 
 def exponentiate(

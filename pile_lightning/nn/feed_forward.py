@@ -21,15 +21,11 @@ Activation = Callable[[Tensor], Tensor]
 class _Relu2(torch.autograd.Function):
     """Keeps the result alone, which the next product keeps anyway: its root is ``relu(x)``."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return F.relu(x).square()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output)
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = F.relu(x).square()
+        ctx.save_for_backward(y)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -40,6 +36,8 @@ class _Relu2(torch.autograd.Function):
 
 def relu2(x: Tensor) -> Tensor:
     """Square of ReLU (Primer, So et al., 2021)."""
+    if not torch.compiler.is_compiling():  # the root would be a pass of its own
+        return F.relu(x).square()
     if has_torch_function_unary(x):  # as torch's own functions do, for who has another way
         stand_in: Tensor = handle_torch_function(relu2, (x,), x)
         return stand_in

@@ -215,7 +215,7 @@ def _walk(
         grad_weight = torch.zeros_like(weight, dtype=wide)
     # chunks of one size where they can be
     chunk_size = -(-rows // -(-rows // settings.chunk_size)) if rows else 1
-    piece = piece_size(chunk_size, hidden.device)
+    piece = piece_size(chunk_size, vocab, hidden.device)
     room = piece * -(-chunk_size // piece)
     # one buffer for the logits and exponentials of all chunks, which stand a piece before the
     # logits: fresh pages cost as much as a pass over them

@@ -27,6 +27,7 @@ class JointOptimizer(Stepping):
         together: Step them by ``step_together``: faster, and equal but for rounding.
 
     Example:
+        >>> import torch
         >>> weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
         >>> rates = {"slow": 0.1, "fast": 0.5}
         >>> parts = {
