@@ -21,6 +21,7 @@ from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
 from pile_lightning.modules.token_mean import TokenMean
+from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
@@ -202,6 +203,10 @@ class LanguageModule(LightningModule):
     def log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
         """Log a metric, as Lightning does; that of a member stands under the member's name."""
         (self.log_to or super().log)(name, value, *settings, **more)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a step that is saved before its validation be validated when it is loaded."""
+        keep_validation_due(checkpoint, validating=self.trainer.validating)
 
     # -- scoring ----------------------------------------------------------------------------------
 

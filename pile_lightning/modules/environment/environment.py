@@ -26,9 +26,9 @@ from pile_lightning.modules.environment.optimizers import joint_optimizer
 from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.scoring import ScoresMembers
 from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
-from pile_lightning.modules.environment.split import validate_again
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
+from pile_lightning.modules.validation_due import keep_validation_due
 
 __all__ = ["Environment"]
 
@@ -269,8 +269,7 @@ class Environment(ScoresMembers):
             "engine": self.engine.state_dict(),
             "num_groups": {m.name: len(m.optimizer.param_groups) for m in self.roster},
         }
-        if not self.trainer.validating:
-            validate_again(checkpoint["loops"]["fit_loop"])
+        keep_validation_due(checkpoint, validating=self.trainer.validating)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from how the members fared."""

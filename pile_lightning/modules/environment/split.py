@@ -5,7 +5,7 @@ from typing import Any
 
 from pile_lightning.optim import part_of_optimizer, part_of_schedule
 
-__all__ = ["split_checkpoint", "validate_again"]
+__all__ = ["split_checkpoint"]
 
 
 def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -60,19 +60,3 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
             first_group = groups.stop
         found[name] = own
     return found
-
-
-def validate_again(fit_loop: dict[str, Any]) -> None:
-    """Let a run that goes on from a step begin with its validation, if it was to be validated.
-
-    Lightning takes a step that was saved before its validation for one that was validated. Whoever
-    stops by the scores of a step would then stop by those before it.
-
-    Args:
-        fit_loop: State of the loop in a checkpoint.
-    """
-    for name in ("total", "current"):
-        # what it takes for a validation whose first batch was begun
-        progress = fit_loop["epoch_loop.val_loop.batch_progress"][name]
-        begun = int(name == "total")
-        progress.update(ready=begun, started=begun, processed=0, completed=0)

@@ -66,5 +66,12 @@ ROWS: dict[str, dict[str, Any]] = {
         shortcuts={"stream": False, "values": True}, tables={"value_layers": 0}
     ),
     "embedding added before each block": _network(shortcuts={"stream": True, "values": False}),
+    # what helps, together
+    "cap 15, trigrams": _network(logit_cap=15.0, tables={"ngram_rows": [16384, 65536]}),
+    "cap 15, trigrams, embedding before blocks": _network(
+        logit_cap=15.0,
+        tables={"ngram_rows": [16384, 65536]},
+        shortcuts={"stream": True, "values": False},
+    ),
 }
 """Changes of the base, by dotted names of the config."""
