@@ -206,7 +206,7 @@ class LanguageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a step that is saved before its validation be validated when it is loaded."""
-        keep_validation_due(checkpoint, validating=self.trainer.validating)
+        keep_validation_due(checkpoint, self.trainer)
 
     # -- scoring ----------------------------------------------------------------------------------
 

@@ -104,19 +104,19 @@ def test_a_resumed_run_replaces_the_best_only_by_a_better_one(fit, tmp_path, las
         fit(*callbacks, scores=scores, max_steps=max(scores), ckpt_path=ckpt_path)
         return step_of(folder / "best.ckpt")
 
-    # last.ckpt of step 4 is saved before that step is scored
+    # last.ckpt of step 4 is saved before that step is scored, which is done again from there
     assert part({2: 3.0, 4: 1.0}) == 4
-    assert part({6: 2.0}, folder / "last.ckpt") == 4
-    assert part({8: 1.5, 10: 0.5}, folder / "last.ckpt") == 10
+    assert part({4: 1.0, 6: 2.0}, folder / "last.ckpt") == 4
+    assert part({6: 2.0, 8: 1.5, 10: 0.5}, folder / "last.ckpt") == 10
 
 
 def test_a_best_from_beyond_the_resumed_step_does_not_count(fit, tmp_path):
     folder = tmp_path / "run/checkpoints"
     fit(LastCheckpoint(), scores={2: 3.0}, max_steps=2)
     (folder / "last.ckpt").rename(folder / "two.ckpt")
-    fit(BestCheckpoint(), scores={4: 1.0}, max_steps=4, ckpt_path=folder / "two.ckpt")
+    fit(BestCheckpoint(), scores={2: 3.0, 4: 1.0}, max_steps=4, ckpt_path=folder / "two.ckpt")
     best = BestCheckpoint()
-    fit(best, scores={4: 2.0}, max_steps=4, ckpt_path=folder / "two.ckpt")
+    fit(best, scores={2: 3.0, 4: 2.0}, max_steps=4, ckpt_path=folder / "two.ckpt")
     assert best.best_score == 2.0
 
 
@@ -169,5 +169,6 @@ def test_a_damaged_best_is_replaced(fit, tmp_path):
     fit(LastCheckpoint(2), BestCheckpoint(), scores={2: 1.0}, max_steps=2)
     (folder / "best.ckpt").write_bytes(b"damaged")
     with pytest.warns(UserWarning, match="next score counts as the best.*best.ckpt"):
-        fit(BestCheckpoint(), scores={4: 2.0}, max_steps=4, ckpt_path=folder / "last.ckpt")
+        scores = {2: 1.0, 4: 0.5}
+        fit(BestCheckpoint(), scores=scores, max_steps=4, ckpt_path=folder / "last.ckpt")
     assert step_of(folder / "best.ckpt") == 4

@@ -269,7 +269,7 @@ class Environment(ScoresMembers):
             "engine": self.engine.state_dict(),
             "num_groups": {m.name: len(m.optimizer.param_groups) for m in self.roster},
         }
-        keep_validation_due(checkpoint, validating=self.trainer.validating)
+        keep_validation_due(checkpoint, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from how the members fared."""
