@@ -168,7 +168,7 @@ def test_a_damaged_best_is_replaced(fit, tmp_path):
     folder = tmp_path / "run/checkpoints"
     fit(LastCheckpoint(2), BestCheckpoint(), scores={2: 1.0}, max_steps=2)
     (folder / "best.ckpt").write_bytes(b"damaged")
+    scores = {2: 1.0, 4: 0.5}
     with pytest.warns(UserWarning, match="next score counts as the best.*best.ckpt"):
-        scores = {2: 1.0, 4: 0.5}
         fit(BestCheckpoint(), scores=scores, max_steps=4, ckpt_path=folder / "last.ckpt")
     assert step_of(folder / "best.ckpt") == 4

@@ -9,9 +9,12 @@ from pile_lightning import CausalLM, DecoderConfig
 from pile_lightning.batch import without_needless_mask
 from pile_lightning.nn import AttentionConfig, FeedForwardConfig, InitConfig, RMSNormConfig
 from pile_lightning.optim import AdamWConfig, MuonConfig, OptimizerConfig
+from pile_lightning.parallel import Recompute
 from tests.benchmarks.systems.system import Size, System, Trainee
 
 ADAMW = AdamWConfig(lr=3e-4)
+MODES = ("eager", "compiled")
+ROOMY: tuple[Recompute, ...] = ("selective", "full")
 
 
 def as_llama(size: Size) -> DecoderConfig:
@@ -27,7 +30,7 @@ def as_llama(size: Size) -> DecoderConfig:
 
 
 def by_default(size: Size) -> DecoderConfig:
-    heads = max(1, size.num_heads // 2)
+    heads = max(1, size.d_model // 128)
     return DecoderConfig(
         d_model=size.d_model,
         num_layers=size.num_layers,
@@ -42,9 +45,14 @@ def make(
     network: DecoderConfig,
     optimizer: OptimizerConfig,
     compiled: bool,
+    recompute: Recompute = "none",
 ) -> Trainee:
     model = CausalLM(
-        network, vocab_size=size.vocab_size, max_seq_len=size.seq_len, compile=compiled
+        network,
+        vocab_size=size.vocab_size,
+        max_seq_len=size.seq_len,
+        compile=compiled,
+        activation_checkpointing=recompute,
     )
     built = model.built_network.to(device)
     rows, seq = size.batch_size, size.seq_len
@@ -69,17 +77,21 @@ def systems(size: Size) -> list[System]:
         "ours": ("heads of 128, QK-norm, ReLU^2", by_default(size), ADAMW),
         "ours, Muon": ("the same, Muon on matrices", by_default(size), MuonConfig()),
     }
-    return [
-        System(
-            name=name,
-            note=note,
-            modes={
-                mode: partial(
-                    make, network=network, optimizer=optimizer, compiled=mode == "compiled"
-                )
-                for mode in ("eager", "compiled")
-            },
-            is_ours=True,
+    found = []
+    for name, (note, network, optimizer) in lines.items():
+        made = partial(make, network=network, optimizer=optimizer)
+        found.append(
+            System(
+                name=name,
+                note=note,
+                modes={mode: partial(made, compiled=mode == "compiled") for mode in MODES},
+                roomy_modes={
+                    f"compiled, {recompute} recomputing": partial(
+                        made, compiled=True, recompute=recompute
+                    )
+                    for recompute in ROOMY
+                },
+                is_ours=True,
+            )
         )
-        for name, (note, network, optimizer) in lines.items()
-    ]
+    return found

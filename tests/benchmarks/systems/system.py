@@ -71,6 +71,8 @@ class System:
     name: str
     note: str
     modes: Mapping[str, Callable[[Size, torch.device], Trainee]] = field(default_factory=dict)
+    roomy_modes: Mapping[str, Callable[[Size, torch.device], Trainee]] = field(default_factory=dict)
+    """Modes that take more time and less memory, tried where memory decides how many rows fit."""
     missing: str = ""
     """Why it cannot run here."""
     is_ours: bool = False
