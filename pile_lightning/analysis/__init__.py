@@ -8,6 +8,7 @@ from pile_lightning.analysis.scaling_law import (
     ScalingLaw,
     fit_scaling_law,
 )
+from pile_lightning.analysis.settings import Setting, rank_settings, tried
 from pile_lightning.analysis.token_law import (
     Allocation,
     TokenFit,
@@ -23,6 +24,7 @@ __all__ = [
     "Optimum",
     "ScalingFit",
     "ScalingLaw",
+    "Setting",
     "TokenFit",
     "TokenLaw",
     "cost_between",
@@ -31,4 +33,6 @@ __all__ = [
     "fit_scaling_law",
     "fit_token_law",
     "is_geometric",
+    "rank_settings",
+    "tried",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from pile_lightning.callbacks import read_metrics
 from pile_lightning.callbacks.text_table import percent
-from pile_lightning.cli.environment_run import load_environment
+from pile_lightning.cli.environment_run import last_value, load_environment, read_scores
 from pile_lightning.modules.environment.specs import member_specs
 from pile_lightning.nn import ChunkedHead, Counted
 
@@ -72,13 +72,8 @@ def read_sized_members(run: Path) -> tuple[list[SizedMember], dict[str, str]]:
     )
     settings = checkpoint["hyper_parameters"]
     rows = read_metrics(run / "metrics.csv")
-    scores = {name: _last(rows, f"val/{name}/bits_per_byte") for name in settings["members"]}
-    last_step = max((score[0] for score in scores.values() if score is not None), default=None)
-    if last_step is None:
-        raise ValueError(
-            f"no member of {run} has a held-out score in metrics.csv; let the run be validated: "
-            f"set trainer.val_check_interval to at most trainer.max_steps"
-        )
+    scores = read_scores(run, settings["members"])
+    last_step = max(score[0] for score in scores.values() if score is not None)
     tokens_a_step = _tokens_a_step(run, rows)
     text = _text(checkpoint)
     found: list[SizedMember] = []
@@ -103,11 +98,6 @@ def read_sized_members(run: Path) -> tuple[list[SizedMember], dict[str, str]]:
     return found, left_out
 
 
-def _last(rows: Sequence[dict[str, float]], column: str) -> tuple[int, float] | None:
-    """Return the last value of a column with its step."""
-    return next(((int(r["step"]), r[column]) for r in reversed(rows) if column in r), None)
-
-
 def _text(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fingerprint that the data module left, under whatever its name is."""
     states = (value for value in checkpoint.values() if isinstance(value, Mapping))
@@ -118,7 +108,7 @@ def _text(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tokens_a_step(run: Path, rows: Sequence[dict[str, float]]) -> float:
-    counted = _last(rows, "throughput/tokens")
+    counted = last_value(rows, "throughput/tokens")
     if counted is None:
         raise ValueError(
             f"{run / 'metrics.csv'} does not say how many tokens were trained on; set "

@@ -1,6 +1,5 @@
 """``pile scaling`` reads what a run left, and says the law that its sizes follow."""
 
-import csv
 import re
 import shutil
 
@@ -9,7 +8,7 @@ import pytest
 from pile_lightning import CausalLM
 from pile_lightning.analysis import ScalingLaw, TokenLaw
 from pile_lightning.callbacks import read_metrics
-from tests.cli.environments import sweep_of, tiny_run
+from tests.cli.environments import rewrite, sweep_of, tiny_run, write
 
 WIDTHS = [16, 24, 32, 48, 64]
 LAW = ScalingLaw(floor=1.2, scale=40.0, exponent=0.45)
@@ -46,18 +45,6 @@ def model_of(run, width):
 def non_embedding(run, width):
     network = model_of(run, width).network
     return network.num_parameters - network.embedding.weight.numel()
-
-
-def write(run, rows):
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with (run / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def rewrite(run, change):
-    write(run, [change(row) for row in read_metrics(run / "metrics.csv")])
 
 
 def follow_the_law(run):
