@@ -88,7 +88,7 @@ def transfer(
     plan_parser().parse_object(content)  # says what is wrong, and leaves
     for lines in (
         best_lines(swept, setting, name),
-        carried_lines(swept, name),
+        carried_lines(swept, name, wide),
         change_lines(narrow, wide, swept.config, content),
         _left_lines(swept, larger),
     ):

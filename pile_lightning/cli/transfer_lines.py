@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from pile_lightning.analysis import Setting, tried
@@ -12,9 +13,6 @@ from pile_lightning.cli.transferred import Model
 from pile_lightning.nn import DecoderConfig
 
 __all__ = ["best_lines", "carried_lines", "change_lines"]
-
-OF_SIZE = ("network.d_model", "network.num_layers", "network.size")
-"""Swept fields that are not carried: the large network has its own."""
 
 
 def best_lines(swept: SweptRun, setting: Setting, name: str) -> list[str]:
@@ -38,23 +36,44 @@ def best_lines(swept: SweptRun, setting: Setting, name: str) -> list[str]:
     return lines
 
 
-def carried_lines(swept: SweptRun, name: str) -> list[str]:
-    """Return the swept values that are carried, with what was tried beside them."""
+def carried_lines(swept: SweptRun, name: str, wide: Model) -> list[str]:
+    """Return the swept values that are carried, with what was tried beside them.
+
+    Args:
+        swept: The run.
+        name: The member.
+        wide: What it becomes, which has sizes of its own.
+    """
     best = swept.swept(name)
+    replaced = [field for field in best if _is_replaced(field, best[field], wide)]
     cells = [
         [field, _said(value), *_beside(swept, field, best)]
         for field, value in best.items()
-        if field not in (*OF_SIZE, "seed")
+        if field != "seed" and field not in replaced
     ]
     lines = ["Carried:"]
     if cells:
         lines += table(["field", "value", "tried", "lowest at", ""], cells)
     else:
         lines.append(f"  all settings of {name}, of which none was swept")
-    replaced = [f"{field}={_said(best[field])}" for field in OF_SIZE if field in best]
     if replaced:
-        lines.append(f"Replaced, being the size: {', '.join(replaced)}.")
+        said = ", ".join(f"{field}={_said(best[field])}" for field in replaced)
+        lines.append(f"Replaced, going with the size: {said}.")
     return lines
+
+
+def _is_replaced(field: str, value: Any, wide: Model) -> bool:
+    """Say whether a swept number of the network is another in the large one."""
+    first, _, rest = field.partition(".")
+    if first != "network" or not rest or not isinstance(value, int | float | str):
+        return False
+    if rest == "size":  # d_model and num_layers in its place, or another word
+        return getattr(wide.network, "size", None) != value
+    try:
+        found = attrgetter(rest)(wide.network)
+    except AttributeError:
+        return False
+    return isinstance(found, int | float) and isinstance(value, int | float) and found != value
 
 
 def _beside(swept: SweptRun, field: str, best: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,8 @@ ADAMW = {"class_path": "pile_lightning.optim.AdamWConfig", "init_args": {"lr": 0
 SWEEP = {
     "optimizer.lr": [0.001, 0.004, 0.016],
     "network.d_model": [16],
+    "network.num_layers": [1],
+    "network.attention.num_heads": [2],
     "gradient_clip_val": [1.0],
     "seed": [0, 1],
 }
@@ -122,7 +124,10 @@ def test_the_best_mean_over_seeds_is_carried_and_an_end_of_the_grid_is_named(run
     assert "The best of 4 settings" in said
     assert "3.5500 held-out bits per byte at step 2, the mean of 2 seeds 0.1000 apart" in said
     assert "The next is lr=0.016,seed=0, 0.1000 behind." in said
-    assert "Replaced, being the size: network.d_model=16." in said
+    assert (
+        "Replaced, going with the size: network.d_model=16, network.attention.num_heads=2." in said
+    )
+    assert re.search(r"\n  network.num_layers +1 +1\n", said)  # not the width's to say
     assert "try more beyond" not in said
     assert "seed" not in written(run)["model"]
     score(run, {"lr=0.016,seed=1": 3.5})
