@@ -7,8 +7,8 @@ import shutil
 import pytest
 import yaml
 
-from pile_lightning import CausalLM
-from pile_lightning.cli.plan import plan_parser
+from pile_lightning.cli.larger import find_larger
+from pile_lightning.modules.environment.specs import member_specs
 from pile_lightning.optim import parameter_roles
 from tests.cli.environments import init_args, rewrite, sweep_of, tiny_run
 from tests.conftest import REPOSITORY
@@ -71,10 +71,8 @@ def written(run, name="transferred.yaml"):
 
 def groups_of(content):
     """Return learning rate and decay by role, as a run of a config would have them."""
-    parser = plan_parser()
-    settings = parser.parse_object(content)
-    model = parser.instantiate(settings).model
-    assert type(model) is CausalLM
+    [spec] = member_specs({"it": content["model"]}, None, None).values()
+    model = spec.build(vocab_size=257, max_seq_len=64)
     network = model.built_network
     roles = parameter_roles(network)._asdict()
     groups = model.optimizer_config.build(network).param_groups
@@ -152,6 +150,21 @@ def test_a_member_without_a_sweep_may_be_the_best_or_be_named(run, command_line)
     assert (optimizer["lr"], optimizer["base_width"]) == (0.001, 16)
 
 
+def test_of_configs_all_but_the_model_is_taken_and_arguments_win():
+    paths = [str(REPOSITORY / f"configs/sizes/{name}.yaml") for name in ("d4", "d8")]
+    nothing = {"size": None, "d_model": None, "num_layers": None}
+    found = find_larger(**nothing, configs=paths)
+    assert (found.size, found.label) == ("d8", "d8")
+    on_top = yaml.safe_load((REPOSITORY / "configs/sizes/d8.yaml").read_text())
+    assert found.on_top == {"data": on_top["data"], "trainer": on_top["trainer"]}
+    assert found.not_taken == {path: ["optimizer"] for path in paths}
+    found = find_larger(**nothing | {"d_model": 96, "num_layers": 5}, configs=paths)
+    assert (found.size, found.d_model, found.label) == (None, 96, "width96x5")
+    with pytest.raises(ValueError, match="size='d8' says how many layers .* num_layers=5 too"):
+        find_larger(**nothing | {"num_layers": 5}, configs=paths)
+
+
+@pytest.mark.slow
 def test_a_config_on_top_gives_size_text_batch_and_steps_and_no_optimizer(run, command_line):
     size = REPOSITORY / "configs/sizes/d4.yaml"
     said = transfer(run, command_line, f"--config={size}")
