@@ -1,29 +1,22 @@
-"""How loss falls with size: ``L(N) = E + A * N ** -alpha``, fitted as Hoffmann et al. 2022 do.
+"""How loss falls with size: ``L(N) = E + A * N ** -alpha``, of models trained on as many tokens.
 
-Residuals are those of the logarithm of the loss, under Huber's loss (arXiv 2203.15556, appendix
-D.3), from many starts. The intervals come from drawing residuals anew, which supposes that they are
-alike at all sizes. They tell noise, not whether the law goes on where no size was trained.
+The intervals tell noise, not whether the law goes on where no size was trained.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ScalingFit", "ScalingLaw", "fit_scaling_law"]
+from pile_lightning.analysis.power_laws import Powers, fit_powers
+
+__all__ = ["LEAST_SIZES", "ScalingFit", "ScalingLaw", "fit_scaling_law"]
 
 Floats = npt.NDArray[np.float64]
 
 LEAST_SIZES = 4
 """Three would be met exactly, whatever they are."""
-_DELTA = 1e-3
-_ROUNDS = 400
-_STARTS = tuple(product((0.1, 0.5, 0.8, 0.95), (0.1, 0.3, 0.6, 1.2)))
-_STEPS = 200
-_BOUNDS = np.array([[-30.0, -12.0, -5.0], [30.0, 12.0, 2.0]])
-"""Of the logarithms: a pure power law has a floor of 0, which is never reached."""
 _COVERED = (2.5, 97.5)
 
 
@@ -103,70 +96,11 @@ def fit_scaling_law(
             f"a scaling law is fitted to sizes {list(sizes)} and losses {list(losses)}; give as "
             f"many of each, all of them finite and above 0"
         )
-    # around the middle, or the scale and the exponent could hardly be told apart
-    middle = np.log(n).mean()
-    z, y = np.log(n) - middle, np.log(loss)
-    starts = np.array([_start(loss, share, exponent) for share, exponent in _STARTS])
-    ends, values = _descend(starts, z, np.broadcast_to(y, (len(starts), len(y))))
-    best = ends[values.argmin()]
-    fitted = _log_loss(best[None], z)[0]
-    residuals = y - fitted
-    spread = residuals * np.sqrt(len(y) / max(len(y) - 3, 1))
-    draws = np.random.default_rng(seed).integers(len(y), size=(_ROUNDS, len(y)))
-    again, _ = _descend(np.tile(best, (_ROUNDS, 1)), z, fitted + spread[draws])
+    fit = fit_powers(n[None], loss, seed=seed)
     return ScalingFit(
-        law=_law(best, middle),
-        redrawn=tuple(_law(each, middle) for each in again),
-        error=float(np.sqrt((residuals**2).mean())),
+        law=_law(fit.best), redrawn=tuple(_law(each) for each in fit.redrawn), error=fit.error
     )
 
 
-def _start(loss: Floats, share: float, exponent: float) -> list[float]:
-    floor = share * loss.min()
-    return [np.log(np.median(loss) - floor), np.log(floor), np.log(exponent)]
-
-
-def _law(x: Floats, middle: float) -> ScalingLaw:
-    exponent = float(np.exp(x[2]))
-    scale = float(np.exp(x[0] + exponent * middle))
-    return ScalingLaw(floor=float(np.exp(x[1])), scale=scale, exponent=exponent)
-
-
-def _log_loss(x: Floats, z: Floats) -> Floats:
-    """Return the logarithms of losses (fit, size) by ``x``: log A, log E, log alpha (fit, 3)."""
-    return np.logaddexp(x[:, :1] - np.exp(x[:, 2:]) * z, x[:, 1:2])
-
-
-def _huber(residuals: Floats) -> Floats:
-    far = np.abs(residuals)
-    total: Floats = np.where(far <= _DELTA, 0.5 * residuals**2, _DELTA * (far - 0.5 * _DELTA)).sum(
-        axis=1
-    )
-    return total
-
-
-def _descend(x: Floats, z: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Go down from ``x`` (fit, 3) by Levenberg's and Marquardt's steps, all fits at once."""
-    damping = np.full(len(x), 1e-2)
-    residuals = _log_loss(x, z) - y
-    value = _huber(residuals)
-    for _ in range(_STEPS):
-        falling = np.exp(x[:, :1] - np.exp(x[:, 2:]) * z - (residuals + y))  # its share of the loss
-        slope = -falling * z * np.exp(x[:, 2:])
-        jacobian = np.stack([falling, 1 - falling, slope], axis=2)  # (fit, size, 3)
-        weights = _DELTA / np.maximum(np.abs(residuals), _DELTA)
-        weighted = jacobian * weights[:, :, None]
-        normal = np.einsum("fsi,fsj->fij", weighted, jacobian)
-        gradient = np.einsum("fsi,fs->fi", weighted, residuals)
-        diagonal = np.einsum("fii->fi", normal) * damping[:, None] + 1e-12
-        step = np.linalg.solve(normal + diagonal[:, :, None] * np.eye(3), gradient[:, :, None])
-        tried = x - np.clip(step[:, :, 0], -1.0, 1.0)
-        tried = np.clip(tried, *_BOUNDS)
-        new_residuals = _log_loss(tried, z) - y
-        new_value = _huber(new_residuals)
-        better = new_value < value
-        x = np.where(better[:, None], tried, x)
-        residuals = np.where(better[:, None], new_residuals, residuals)
-        value = np.where(better, new_value, value)
-        damping = np.clip(np.where(better, damping * 0.3, damping * 4), 1e-12, 1e8)
-    return x, value
+def _law(powers: Powers) -> ScalingLaw:
+    return ScalingLaw(floor=powers.floor, scale=powers.scales[0], exponent=powers.exponents[0])

@@ -18,6 +18,7 @@ from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.plan import plan, plan_parser
 from pile_lightning.cli.prepare import prepare, prepare_parser
 from pile_lightning.cli.scaling import scaling, scaling_parser
+from pile_lightning.cli.transfer import transfer, transfer_parser
 
 __all__ = ["main"]
 
@@ -67,9 +68,14 @@ COMMANDS = {
         members,
     ),
     "scaling": _Command(
-        "fit a scaling law to models of several sizes",
+        "fit a scaling law to models of several sizes and lengths",
         scaling_parser,
         lambda parser, settings, arguments: scaling(**vars(settings)),
+    ),
+    "transfer": _Command(
+        "carry the best setting of a sweep to a large network",
+        transfer_parser,
+        lambda parser, settings, arguments: transfer(**vars(settings)),
     ),
     "consolidate": _Command(
         "turn a sharded checkpoint into one file",

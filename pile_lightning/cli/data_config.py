@@ -17,6 +17,7 @@ from lightning import seed_everything
 
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.train import TRAINER_DEFAULTS
+from pile_lightning.cli.yaml_files import read_config
 from pile_lightning.data import StreamedText, TextData, TextModule
 
 __all__ = ["DataConfig", "DataParser", "add_data_arguments", "make_data", "training_command"]
@@ -119,15 +120,10 @@ def _data_part(path: Path) -> str:
         FileNotFoundError: Where there is no such file.
         ValueError: For a file that is no config.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no config {path}; give the path of a YAML file")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds no settings; a config has a section `data:`")
-    part = {key: config[key] for key in ("seed_everything", "data") if key in config}
+    config = read_config(path)
+    part: dict[str, Any] = {
+        key: config[key] for key in ("seed_everything", "data") if key in config
+    }
     trainer = config.get("trainer")
     if isinstance(trainer, dict):
         part["trainer"] = {key: trainer[key] for key in _OF_TRAINER if key in trainer}

@@ -1,6 +1,5 @@
 """``pile plan``: what a run will need and do, before it is started."""
 
-import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from lightning import LightningDataModule, LightningModule, Trainer
 
-from pile_lightning.callbacks.text_table import COLUMNS
 from pile_lightning.cli.data_config import training_command
 from pile_lightning.cli.parser import PileParser
 from pile_lightning.cli.plan_figures import Figures
@@ -25,7 +23,7 @@ from pile_lightning.cli.plan_run import make_run
 from pile_lightning.cli.plan_schedule import schedule_lines, schedule_of
 from pile_lightning.cli.plan_text import text_lines
 from pile_lightning.cli.plan_warnings import checkpoint_lines, warning_lines
-from pile_lightning.cli.screen import say
+from pile_lightning.cli.screen import say, wrapped
 from pile_lightning.cli.train import TRAINER_DEFAULTS, PileCLI
 
 __all__ = ["plan", "plan_parser"]
@@ -96,7 +94,7 @@ def plan(parser: ArgumentParser, settings: Namespace, arguments: Sequence[str]) 
         warning_lines(figures, folder),
     ):
         if lines:
-            say("\n" + "\n".join(piece for line in lines for piece in _wrapped(line)))
+            say("\n" + "\n".join(piece for line in lines for piece in wrapped(line)))
     picture = Path(settings.picture or folder / "plan.png")
     draw_plan(
         picture,
@@ -111,8 +109,3 @@ def plan(parser: ArgumentParser, settings: Namespace, arguments: Sequence[str]) 
         command += f" --trainer.devices {run.layout.num_ranks // nodes}"
         command += f" --trainer.num_nodes {nodes}"
     say(f"  {command}")
-
-
-def _wrapped(line: str) -> list[str]:
-    """Break a sentence where the screen ends; a row of a table fits it already."""
-    return [line] if line.startswith(" ") else textwrap.wrap(line, COLUMNS)

@@ -1,11 +1,14 @@
 """What a user sees: our own words, and none that they can do nothing about."""
 
 import logging
+import textwrap
 import warnings
 
 from lightning.pytorch.utilities import rank_zero_only
 
-__all__ = ["quieten", "say"]
+from pile_lightning.callbacks.text_table import COLUMNS
+
+__all__ = ["quieten", "say", "wrapped"]
 
 WARNINGS = (
     r".*does not have many workers.*",  # prepared rows are faster without
@@ -22,6 +25,11 @@ WARNINGS = (
 def say(message: str) -> None:
     """Print a line, once for all ranks."""
     print(message, flush=True)
+
+
+def wrapped(line: str) -> list[str]:
+    """Break a sentence where the screen ends; a row of a table fits it already."""
+    return [line] if line.startswith(" ") else textwrap.wrap(line, COLUMNS, break_on_hyphens=False)
 
 
 def quieten() -> None:

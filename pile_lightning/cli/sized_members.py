@@ -10,12 +10,15 @@ import torch
 from torch import nn
 
 from pile_lightning.callbacks import read_metrics
-from pile_lightning.checkpoint import load_whole
-from pile_lightning.cli.runs import resolve_checkpoint
+from pile_lightning.callbacks.text_table import percent
+from pile_lightning.cli.environment_run import last_value, load_environment, read_scores
 from pile_lightning.modules.environment.specs import member_specs
 from pile_lightning.nn import ChunkedHead, Counted
 
-__all__ = ["SizedMember", "read_sized_members"]
+__all__ = ["COUNTS", "SizedMember", "off_by", "read_sized_members"]
+
+COUNTS = {"non_embedding": "non-embedding parameters", "parameters": "all parameters"}
+"""What N may be: fields of a member, and what they are called."""
 
 _OF_ROWS = ("seq_len", "packing", "short_rows", "seed")
 """What of a fingerprint says how text is cut and ordered, not which it is."""
@@ -41,6 +44,17 @@ class SizedMember:
     """Fingerprint of what it was trained and scored on."""
 
 
+def off_by(predicted: float, measured: float) -> str:
+    """Say how far a prediction is off.
+
+    Example:
+        >>> off_by(1.02, 1.0)
+        '2.00 % too high'
+    """
+    off = predicted / measured - 1
+    return f"{percent(abs(off))} too {'high' if off > 0 else 'low'}"
+
+
 def read_sized_members(run: Path) -> tuple[list[SizedMember], dict[str, str]]:
     """Return the members of a run's folder, and by name why others are left out.
 
@@ -53,28 +67,13 @@ def read_sized_members(run: Path) -> tuple[list[SizedMember], dict[str, str]]:
         FileNotFoundError: Where it is no run, or has no checkpoint.
         ValueError: Where the run was of one model, or no member has a score.
     """
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{run} is not the folder of a run: it has no config.yaml; train one with "
-            f"`python train.py fit --config configs/environment/sizes.yaml`"
-        )
-    path = resolve_checkpoint("last", run)
-    assert path is not None
-    checkpoint = load_whole(path, without=("state_dict", "optimizer_states"))
-    if "environment" not in checkpoint:
-        raise ValueError(
-            f"{run} is a run of one model, and a law needs several sizes; train them in one run, "
-            f"as configs/environment/sizes.yaml does"
-        )
+    checkpoint = load_environment(
+        run, needs="a law needs several sizes", like="configs/environment/sizes.yaml"
+    )
     settings = checkpoint["hyper_parameters"]
     rows = read_metrics(run / "metrics.csv")
-    scores = {name: _last(rows, f"val/{name}/bits_per_byte") for name in settings["members"]}
-    last_step = max((score[0] for score in scores.values() if score is not None), default=None)
-    if last_step is None:
-        raise ValueError(
-            f"no member of {run} has a held-out score in metrics.csv; let the run be validated: "
-            f"set trainer.val_check_interval to at most trainer.max_steps"
-        )
+    scores = read_scores(run, settings["members"])
+    last_step = max(score[0] for score in scores.values() if score is not None)
     tokens_a_step = _tokens_a_step(run, rows)
     text = _text(checkpoint)
     found: list[SizedMember] = []
@@ -99,11 +98,6 @@ def read_sized_members(run: Path) -> tuple[list[SizedMember], dict[str, str]]:
     return found, left_out
 
 
-def _last(rows: Sequence[dict[str, float]], column: str) -> tuple[int, float] | None:
-    """Return the last value of a column with its step."""
-    return next(((int(r["step"]), r[column]) for r in reversed(rows) if column in r), None)
-
-
 def _text(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fingerprint that the data module left, under whatever its name is."""
     states = (value for value in checkpoint.values() if isinstance(value, Mapping))
@@ -114,7 +108,7 @@ def _text(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tokens_a_step(run: Path, rows: Sequence[dict[str, float]]) -> float:
-    counted = _last(rows, "throughput/tokens")
+    counted = last_value(rows, "throughput/tokens")
     if counted is None:
         raise ValueError(
             f"{run / 'metrics.csv'} does not say how many tokens were trained on; set "

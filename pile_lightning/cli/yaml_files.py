@@ -1,13 +1,34 @@
-"""YAML in which no key stands twice: the loaders keep the last one and say nothing."""
+"""YAML files, in which no key stands twice: the loaders keep the last one and say nothing."""
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import get_loader, set_loader
 
-__all__ = ["refuse_repeated_keys"]
+__all__ = ["read_config", "refuse_repeated_keys"]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a config file holds.
+
+    Raises:
+        FileNotFoundError: Where there is no such file.
+        ValueError: For a file that is no config.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no config {path}; give the path of a YAML file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no settings; a config has sections such as `data:`")
+    check_keys(text)
+    return config
 
 
 def refuse_repeated_keys() -> None:

@@ -29,6 +29,7 @@ from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.sizes import SizedDecoderConfig
 from pile_lightning.nn.stacking import StackedKernels
 from pile_lightning.nn.tables import Tables, TablesConfig
+from pile_lightning.nn.widening import resized, widened
 
 __all__ = [
     "ACTIVATIONS",
@@ -83,5 +84,7 @@ __all__ = [
     "linear_flops",
     "masks",
     "optimize_for_inference",
+    "resized",
     "sample",
+    "widened",
 ]

@@ -28,7 +28,7 @@ from pile_lightning.optim.schedules import (
     warmup_stable_decay,
 )
 from pile_lightning.optim.sharded import local
-from pile_lightning.optim.width import rate_factor, width_of
+from pile_lightning.optim.width import meant_for, rate_factor, width_of
 
 __all__ = [
     "AVERAGE",
@@ -52,6 +52,7 @@ __all__ = [
     "joint_schedule",
     "linear",
     "local",
+    "meant_for",
     "orthogonalise",
     "parameter_roles",
     "part_of_optimizer",

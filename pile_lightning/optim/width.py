@@ -10,11 +10,14 @@ Tables that are multiplied, too, should start in proportion to 1 / d:
 ``pile_lightning.nn.InitConfig.any_width``.
 """
 
+from dataclasses import fields, replace
+
 from torch import nn
 
+from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
 
-__all__ = ["check_base_width", "rate_factor", "width_of"]
+__all__ = ["check_base_width", "meant_for", "rate_factor", "width_of"]
 
 
 def rate_factor(network: nn.Module, *, base_width: int | None) -> float:
@@ -57,3 +60,26 @@ def check_base_width(base_width: int | None) -> None:
             f"base_width={base_width} is the width that the learning rates are meant for; choose "
             f"at least 1, or null for rates that are the same at any width"
         )
+
+
+def meant_for(config: OptimizerConfig, width: int) -> OptimizerConfig:
+    """Return a config whose rates at ``width`` are those of ``config``, and follow it elsewhere.
+
+    Raises:
+        TypeError: For an optimizer that does not know of widths.
+
+    Example:
+        >>> from pile_lightning.optim import AdamWConfig
+        >>> meant_for(AdamWConfig(), 64).base_width
+        64
+        >>> meant_for(AdamWConfig(base_width=256), 64).base_width
+        256
+    """
+    if not any(f.name == "base_width" for f in fields(config)):
+        raise TypeError(
+            f"{type(config).__name__} has no base_width, so that its rates cannot follow the "
+            f"width; give it one, and let build multiply by pile_lightning.optim.rate_factor"
+        )
+    if getattr(config, "base_width", None) is not None:
+        return config
+    return replace(config, **{"base_width": width})

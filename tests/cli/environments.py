@@ -1,6 +1,9 @@
 """Arguments of environments of seconds, for tests to run."""
 
+import csv
 import json
+
+from pile_lightning.callbacks import read_metrics
 
 
 def tiny_run(corpus):
@@ -32,3 +35,17 @@ def sweep_of(**fields):
         f"--model.base={json.dumps(base)}",
         f"--model.sweep={json.dumps(fields)}",
     ]
+
+
+def write(run, rows):
+    """Write the metrics of a run."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def rewrite(run, change):
+    """Change each row of the metrics of a run."""
+    write(run, [change(row) for row in read_metrics(run / "metrics.csv")])

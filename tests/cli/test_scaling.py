@@ -1,15 +1,14 @@
 """``pile scaling`` reads what a run left, and says the law that its sizes follow."""
 
-import csv
 import re
 import shutil
 
 import pytest
 
 from pile_lightning import CausalLM
-from pile_lightning.analysis import ScalingLaw
+from pile_lightning.analysis import ScalingLaw, TokenLaw
 from pile_lightning.callbacks import read_metrics
-from tests.cli.environments import sweep_of, tiny_run
+from tests.cli.environments import rewrite, sweep_of, tiny_run, write
 
 WIDTHS = [16, 24, 32, 48, 64]
 LAW = ScalingLaw(floor=1.2, scale=40.0, exponent=0.45)
@@ -46,18 +45,6 @@ def model_of(run, width):
 def non_embedding(run, width):
     network = model_of(run, width).network
     return network.num_parameters - network.embedding.weight.numel()
-
-
-def write(run, rows):
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with (run / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def rewrite(run, change):
-    write(run, [change(row) for row in read_metrics(run / "metrics.csv")])
 
 
 def follow_the_law(run):
@@ -129,12 +116,61 @@ def test_a_member_that_was_stopped_is_left_out_and_named(run, command_line):
     assert "Fitted to 4 sizes" in said
 
 
-def test_runs_of_other_lengths_are_not_mixed(run, command_line):
+def test_two_lengths_say_what_is_missing(run, command_line):
     shutil.copytree(run, run.parent / "longer")
     name = "throughput/tokens"
     rewrite(run, lambda row: row | ({name: 2 * row[name]} if name in row else {}))
     failed = command_line("pile", "scaling", "run", "longer", cwd=run.parent, fails=True)
-    assert "a law in the size alone is one of equally many" in failed.stderr
+    missing = "B and beta need 3 counts of tokens (there are 2): train a run of another"
+    assert missing in failed.stderr
+    assert "runs of one length give the law in the size alone" in failed.stderr
+    failed = command_line("pile", "scaling", "run", "--budget=1e15", cwd=run.parent, fails=True)
+    assert "all members were trained on as many tokens" in failed.stderr
+
+
+TOKEN_LAW = TokenLaw(floor=1.0, scale=40.0, exponent=0.45, token_scale=300.0, token_exponent=0.6)
+
+
+def lengthen(run, times):
+    """Let a run say that it saw so many times the tokens, and what the law gives for them."""
+    rows = read_metrics(run / "metrics.csv")
+    name = "throughput/tokens"
+    counted = next(row for row in reversed(rows) if name in row)
+    tokens = times * counted[name] * rows[-1]["step"] / counted["step"]
+    scores = {
+        f"val/d_model={width}/bits_per_byte": float(TOKEN_LAW(non_embedding(run, width), tokens))
+        for width in WIDTHS
+    }
+    changed = {name: times * counted[name]} | scores
+    rewrite(run, lambda row: row | {key: changed[key] for key in changed if key in row})
+    return tokens
+
+
+def test_runs_of_several_lengths_give_a_law_in_tokens_and_what_to_spend_on(run, command_line):
+    runs = [shutil.copytree(run, run.parent / f"times{times}") for times in (4, 16, 64)]
+    lengths = [lengthen(run, times) for run, times in zip(runs, (4, 16, 64), strict=True)]
+    names = [run.name for run in runs]
+    said = command_line("pile", "scaling", *names, "--budget=1e12", cwd=run.parent).stdout
+    assert "N being non-embedding parameters" in said
+    for name, value in {"E": 1.0, "A": 40.0, "alpha": 0.45, "B": 300.0, "beta": 0.6}.items():
+        found = float(re.search(rf"^  {name} +([\d.]+) ", said, re.MULTILINE)[1])
+        assert found == pytest.approx(value, rel=0.01)
+    assert "Fitted to 14 pairs of a size and a length" in said
+    [line] = [line for line in said.splitlines() if line.startswith("Left out")]
+    measured = TOKEN_LAW(non_embedding(run, 64), lengths[-1])
+    assert f"{float(measured):.4f} predicted" in line
+    [row] = [line.split() for line in said.splitlines() if line.startswith("  1.00e+12 ")]
+    size = float(row[1]) * {"k": 1e3, "M": 1e6}[row[2]]
+    # near the sizes that were trained, no other is better for the same FLOPs
+    network = model_of(run, 64).network
+    cost = network.flops_per_token(64) / non_embedding(run, 64)
+
+    def loss(n):
+        return float(TOKEN_LAW(n, 1e12 / (cost * n)))
+
+    assert size > non_embedding(run, 64)  # from where on the cost is in proportion
+    assert loss(size) <= min(loss(0.9 * size), loss(1.1 * size))
+    assert (runs[0] / "scaling.png").stat().st_size > 10_000
 
 
 def test_runs_of_other_text_are_not_mixed(run, tmp_path, command_line, corpus):

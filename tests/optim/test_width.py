@@ -1,13 +1,28 @@
 """A coordinate check: what some steps do to activations and logits is the same at any width."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from pile_lightning.nn import AttentionConfig, DecoderConfig, InitConfig, cross_entropy_sum
-from pile_lightning.optim import AdamWConfig, MuonConfig, muon, rate_factor, width_of
+from pile_lightning.nn import (
+    AttentionConfig,
+    DecoderConfig,
+    InitConfig,
+    cross_entropy_sum,
+    widened,
+)
+from pile_lightning.optim import (
+    AdamWConfig,
+    MuonConfig,
+    OptimizerConfig,
+    meant_for,
+    muon,
+    rate_factor,
+    width_of,
+)
 
 BASE, SEQ, STEPS = 64, 64, 6
 TEXT = torch.tensor(list(Path(torch.__file__).parent.joinpath("functional.py").read_bytes()))
@@ -32,14 +47,19 @@ def rms(tensor):
 
 def coordinates(width, optimizer, *, tied, num_layers):
     """Train, and return what each layer writes to the stream, and how far the logits moved."""
-    torch.manual_seed(0)
-    network = DecoderConfig(
+    config = DecoderConfig(
         d_model=width,
         num_layers=num_layers,
         attention=AttentionConfig(num_heads=width // 32),
         tie_embeddings=tied,
         init=InitConfig.any_width(),
-    ).build(vocab_size=256, max_seq_len=SEQ)
+    )
+    return coordinates_of(config, optimizer)
+
+
+def coordinates_of(config, optimizer):
+    torch.manual_seed(0)
+    network = config.build(vocab_size=256, max_seq_len=SEQ)
     steps = optimizer.build(network)
     probe, _ = rows(torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -71,6 +91,17 @@ def growth(optimizer, *, tied, widths=(64, 512), num_layers=1):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_activations_and_logits_keep_their_scale_as_the_width_grows(name):
     assert growth(OPTIMIZERS[name], tied=True) < 1.5
+
+
+@pytest.mark.parametrize("name", UNSCALED)
+def test_what_was_never_meant_for_other_widths_keeps_its_scale_when_it_is_carried(name):
+    narrow = DecoderConfig(d_model=64, num_layers=1)  # the default start, and rates of no width
+    found = [
+        coordinates_of(widened(narrow, d_model=width), meant_for(UNSCALED[name], 64))
+        for width in (64, 256)
+    ]
+    assert max(found[1][key] / found[0][key] for key in found[0]) < 1.4
+    assert max(found[0][key] / found[1][key] for key in found[0]) < 1.4
 
 
 @pytest.mark.slow
@@ -137,3 +168,25 @@ def test_a_width_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"columns of its embedding, and Linear has none; leave"):
         width_of(nn.Linear(4, 4))
     assert rate_factor(nn.Linear(4, 4), base_width=None) == 1.0
+
+
+def test_what_is_meant_for_a_width_keeps_its_rates_there():
+    for config in (AdamWConfig(), MuonConfig(), AdamWConfig(base_width=64), MuonConfig(lr=0.1)):
+        carried = meant_for(config, 16)
+        assert rates(carried, 16) == rates(config, 16)
+        assert meant_for(carried, 32) == carried
+        table = "embedding.weight"
+        assert rates(carried, 64)[table][0] == pytest.approx(rates(config, 16)[table][0] / 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(OptimizerConfig):
+    lr: float = 0.1
+
+    def build(self, network):
+        return torch.optim.SGD(network.parameters(), lr=self.lr)
+
+
+def test_an_optimizer_that_knows_no_width_is_refused():
+    with pytest.raises(TypeError, match=r"Plain has no base_width.*optim\.rate_factor"):
+        meant_for(Plain(), 64)
