@@ -1,7 +1,7 @@
 """Held-out bits per byte at equal tokens and parameters, each system at its best learning rate.
 
     python tests/benchmarks/equal_tokens.py --nanogpt ADDRESS --peers_python peers/bin/python
-    python tests/benchmarks/equal_tokens.py --only ours litgpt --steps 100 --jobs 2
+    python tests/benchmarks/equal_tokens.py --only no_tables litgpt --steps 100 --jobs 2
     python tests/benchmarks/equal_tokens.py --table
 
 The others are nanoGPT's own ``train.py``, a Llama of Hugging Face's under their ``Trainer`` and
@@ -18,19 +18,20 @@ and a comparison that was interrupted goes on from there.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
-from tests.benchmarks.quality.changes import changed, find_config, read_config  # noqa: E402
+from pile_lightning import TextData  # noqa: E402
+from tests.benchmarks.quality.changes import change, changed, find_config, read_config  # noqa: E402
 from tests.benchmarks.quality.entrants import (  # noqa: E402
     OURS,
     PEERS,
@@ -110,10 +111,8 @@ def table(grid: Grid) -> str:
     return "\n".join(written)
 
 
-def entrants(args: argparse.Namespace, scratch: Path) -> tuple[list[Entrant], dict[str, Any]]:
-    """Return the rows that can be run here, and what tells a comparison from another."""
-    changes = {n: json.loads(value) for n, _, value in (each.partition("=") for each in args.set)}
-    data = prepare(changed(read_config(find_config(args.config)), changes))
+def entrants(args: argparse.Namespace, data: TextData, scratch: Path) -> list[Entrant]:
+    """Return the rows that can be run here, in the order that is asked for."""
     scale = Scale(
         d_model=args.d_model,
         num_layers=args.num_layers,
@@ -124,41 +123,39 @@ def entrants(args: argparse.Namespace, scratch: Path) -> tuple[list[Entrant], di
         "data": data,
         "environment": {
             "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",  # nanoGPT knows no other way to be on a CPU with the rest
+            "CUDA_VISIBLE_DEVICES": "",  # all are on the CPU, as nanoGPT and the Trainer are told
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
             "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),  # time does not count here
         },
         "timeout": args.timeout,
         "val_batches": args.val_batches,
     }
-    found = [
-        our_entrant(
-            name,
-            config=args.config,
-            changes=changes,
-            scale=scale,
-            vocab_size=data.vocab_size,
-            rates=args.ours_rates,
-            shared=shared,
-        )
-        for name in (OURS if "ours" in args.only else ())
-    ]
     makers = find_others(
         args.only, nanogpt=args.nanogpt, python=args.peers_python, scratch=scratch, **shared
     )
-    for name, maker in makers.items():
-        rates = getattr(args, f"{name}_rates")
-        found.append(peer_entrant(name, maker, scale=scale, rates=rates))
-    counts = data.store.counts("val")
-    print(f"torch {torch.__version__}, {counts.num_bytes:,} held-out bytes", flush=True)
-    return found, {"text": data.store_path.name, "batches": args.val_batches}
+    ours = partial(
+        our_entrant,
+        config=args.config,
+        changes=dict(args.set),
+        scale=scale,
+        vocab_size=data.vocab_size,
+        rates=args.ours_rates,
+        shared=shared,
+    )
+    return [
+        ours(name)
+        if name in OURS
+        else peer_entrant(name, makers[name], scale=scale, rates=getattr(args, f"{name}_rates"))
+        for name in args.only
+        if name in OURS or name in makers
+    ]
 
 
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    systems = ("ours", *PEERS)
-    parser.add_argument("--only", nargs="+", choices=systems, default=systems)
+    rows, systems = (*OURS, *PEERS), ("ours", *PEERS)
+    parser.add_argument("--only", nargs="+", choices=rows, default=rows, help="in this order")
     parser.add_argument("--steps", type=int, default=250, help="of eight rows, or as many tokens")
     for name in systems:
         parser.add_argument(f"--{name}_rates", type=float, nargs="+", default=RATES[name])
@@ -169,7 +166,9 @@ def read(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seq_len", type=int, default=256)
     parser.add_argument("--eager", action="store_true", help="compile nothing; litgpt does anyway")
     parser.add_argument("--config", default="configs/quickstart.yaml", help="of ours")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of our config")
+    parser.add_argument(
+        "--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="of our config"
+    )
     add_peer_arguments(parser, sys.executable)
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, a core each")
     parser.add_argument("--timeout", type=float, default=7200, help="seconds that a run may take")
@@ -188,18 +187,20 @@ def main(argv: Sequence[str] | None = None, show: Callable[[str], None] = print)
     """Run what is missing and print the table."""
     args = read(argv)
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    data = prepare(changed(read_config(find_config(args.config)), dict(args.set)))
+    show(f"torch {torch.__version__}, {data.store.counts('val').num_bytes:,} held-out bytes")
+    told = {"text": data.store_path.name, "batches": args.val_batches}
     with tempfile.TemporaryDirectory(prefix="equal-tokens-") as fresh:
-        rows, told = entrants(args, Path(fresh))
         grid = Grid(
             Runs(Records(args.out), Path(fresh), told),
-            rows,
+            entrants(args, data, Path(fresh)),
             batch_sizes=args.batch_sizes,
             tokens=args.steps * 8 * args.seq_len,
             grow=args.grow,
         )
         if not args.table:
             grid.run_all(at_once=args.jobs)
-        show(f"\n{table(grid)}")
+        show(f"\n{table(grid)}" if lines(grid) else "nothing of it was run")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ how long it takes to where the others got. Use a machine that does nothing else.
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -33,7 +32,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
-from tests.benchmarks.quality.changes import changed, find_config, read_config  # noqa: E402
+from tests.benchmarks.quality.changes import change, changed, find_config, read_config  # noqa: E402
 from tests.benchmarks.quality.hugging_face import HUGGING_FACE  # noqa: E402
 from tests.benchmarks.quality.nano_gpt import NANO_GPT  # noqa: E402
 from tests.benchmarks.quality.others import add_peer_arguments, find_others  # noqa: E402
@@ -176,7 +175,7 @@ def peers(args: argparse.Namespace, scratch: Path, shared: dict[str, Any]) -> li
 
 def compare(args: argparse.Namespace, scratch: Path) -> str:
     """Run what is missing and return the tables."""
-    changes = {n: json.loads(value) for n, _, value in (each.partition("=") for each in args.set)}
+    changes = dict(args.set)
     first = changed(read_config(find_config(args.configs[0])), changes)
     data = prepare(first)
     shared = {
@@ -224,7 +223,9 @@ def main(argv: Sequence[str] | None = None, show: Callable[[str], None] = print)
         help="of ours",
         default=["configs/quickstart.yaml"],
     )
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of our configs")
+    parser.add_argument(
+        "--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="of our configs"
+    )
     add_peer_arguments(parser, sys.executable)
     parser.add_argument("--nanogpt_settings", nargs="+", metavar="LINE", help="in place of ours")
     parser.add_argument("--hugging_face_settings", nargs="+", metavar="LINE")

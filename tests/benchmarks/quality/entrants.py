@@ -56,13 +56,17 @@ def our_tables(scale: Scale, vocab_size: int) -> dict[str, dict[str, Any]]:
     tables = {"ngram_rows": [rows], "value_layers": 0}
     return {
         "ours": {},
-        "ours, no tables": {"tables": None},
-        "ours, narrower with a table": {"d_model": narrow, "tables": tables},
+        "no_tables": {"tables": None},
+        "narrower": {"d_model": narrow, "tables": tables},
     }
 
 
-OURS = tuple(our_tables(Scale(), 4096))
-"""The names of our rows."""
+OURS = {
+    "ours": "ours",
+    "no_tables": "ours, no tables",
+    "narrower": "ours, narrower with a table",
+}
+"""Our rows, and what they are called."""
 
 
 def our_entrant(
@@ -90,9 +94,11 @@ def our_entrant(
             "model.init_args.optimizer.init_args.lr": rate,
             "data.init_args.batch_size": batch_size,
         }
-        return Ours(settings=config, changes={**changes, **fields, **own}, system=name, **shared)
+        return Ours(
+            settings=config, changes={**changes, **fields, **own}, system=OURS[name], **shared
+        )
 
-    return Entrant(name=name, rates=tuple(rates), make=make)
+    return Entrant(name=OURS[name], rates=tuple(rates), make=make)
 
 
 def nano_gpt_settings(scale: Scale, rate: float, batch_size: int) -> str:
