@@ -108,6 +108,8 @@ def table(grid: Grid) -> str:
         edges += [line.name] if line.at_edge else []
     if edges:
         written += ["", f"At the edge of the rates that were tried: {'; '.join(edges)}."]
+    if missing := len(grid.missing()):
+        written += ["", f"Runs that are still to be done: {missing}."]
     return "\n".join(written)
 
 

@@ -77,6 +77,15 @@ def test_a_grid_grows_downwards_and_no_further_than_it_may(tmp_path):
     assert "At the edge of the rates that were tried: valley." in equal_tokens.table(grid)
 
 
+def test_a_table_says_what_it_still_lacks(tmp_path):
+    make_grid(tmp_path, [], rates=(0.004,)).run_all(at_once=1)
+    grid = make_grid(tmp_path, [], rates=(0.002, 0.004, 0.008))
+    assert "0.004: 2.0000 | 2.0000 |" in equal_tokens.table(grid)
+    assert "Runs that are still to be done: 2." in equal_tokens.table(grid)
+    grid.run_all(at_once=1)
+    assert "still" not in equal_tokens.table(grid)
+
+
 def test_every_batch_takes_the_same_tokens(tmp_path):
     asked = []
     grid = make_grid(tmp_path, asked, rates=(0.002, 0.004, 0.008), batch_sizes=(4, 8))
