@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from pile_lightning.callbacks import read_metrics  # noqa: E402
-from tests.benchmarks.quality.changes import Config, changed, read_config  # noqa: E402
+from tests.benchmarks.quality.changes import Config, change, changed, read_config  # noqa: E402
 from tests.benchmarks.quality.fit import fit  # noqa: E402
 from tests.benchmarks.quality.levers import ROWS  # noqa: E402
 from tests.benchmarks.quality.processes import RunFailedError, end_with_children  # noqa: E402
@@ -243,7 +243,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--skip_equal_time", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes.jsonl"))
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the runs' folders there")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of all rows")
+    parser.add_argument(
+        "--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="of all rows"
+    )
     parser.add_argument("--list", action="store_true", help="print the rows and leave")
     parser.add_argument("--table", action="store_true", help="print what is known and leave")
     args = parser.parse_args(argv)
@@ -252,8 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     chosen = [row for row in ROWS if not args.rows or any(part in row for part in args.rows)]
     rows = list(dict.fromkeys(["base", *chosen]))
-    pairs = (each.split("=", 1) for each in args.set)
-    base = changed(read_config(args.config), {name: json.loads(value) for name, value in pairs})
+    base = changed(read_config(args.config), dict(args.set))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recipes-") as fresh:
         scratch = (args.keep or Path(fresh)).absolute()

@@ -20,7 +20,7 @@ from tests.benchmarks.quality.options import options
 from tests.benchmarks.quality.processes import RunFailedError, run_process
 from tests.benchmarks.quality.records import Records
 from tests.benchmarks.quality.scoring import bits_per_byte
-from tests.benchmarks.quality.trained import Trained
+from tests.benchmarks.quality.trained import Scored, Trained
 from tests.conftest import REPOSITORY
 
 BASE = read_config(REPOSITORY / "configs/quickstart.yaml")
@@ -180,7 +180,7 @@ class Steady:
         return Trained(1 + steps * step, step, steps)
 
     def score(self, folder):
-        return 1 + 1 / self.asked[-1]
+        return Scored(1 + 1 / self.asked[-1], parameters=3, looked_up=1)
 
 
 def test_steps_fill_the_time_and_what_was_run_is_found(tmp_path):
@@ -212,10 +212,11 @@ def test_what_is_missing_is_told(tmp_path, capsys, corpus, cache):
     bare.write_text("#!/bin/sh\necho No module named accelerate >&2; exit 1")
     bare.chmod(0o755)
     for python in (bare, tmp_path / "nothing"):
-        settings = {"only": ["nanogpt", "hugging_face"], "nanogpt": None}
-        arguments = argparse.Namespace(**settings)
-        shared = {"python": str(python)}
-        assert time_to_quality.peers(arguments, data, tmp_path, shared) == []
+        settings = {"nanogpt": None, "nanogpt_settings": None, "hugging_face_settings": None}
+        arguments = argparse.Namespace(
+            only=["nanogpt", "hugging_face"], peers_python=str(python), **settings
+        )
+        assert time_to_quality.peers(arguments, tmp_path, {"data": data}) == []
     out = capsys.readouterr().out
     assert out.count("nanoGPT is missing: give --nanogpt its folder or git address") == 2
     assert "Trainer is missing: No module named accelerate under" in out

@@ -17,8 +17,6 @@ how long it takes to where the others got. Use a machine that does nothing else.
 """
 
 import argparse
-import hashlib
-import json
 import os
 import platform
 import shutil
@@ -34,29 +32,19 @@ sys.path.insert(0, str(REPOSITORY))
 
 import torch  # noqa: E402
 
-from pile_lightning import TextData  # noqa: E402
-from tests.benchmarks.quality.changes import changed, find_config, read_config  # noqa: E402
-from tests.benchmarks.quality.hugging_face import (  # noqa: E402
-    HUGGING_FACE,
-    HuggingFace,
-    why_not_trainer,
-)
-from tests.benchmarks.quality.nano_gpt import (  # noqa: E402
-    NANO_GPT,
-    NanoGpt,
-    find_nano_gpt,
-    write_tokens,
-)
-from tests.benchmarks.quality.ours import Ours  # noqa: E402
+from tests.benchmarks.quality.changes import change, changed, find_config, read_config  # noqa: E402
+from tests.benchmarks.quality.hugging_face import HUGGING_FACE  # noqa: E402
+from tests.benchmarks.quality.nano_gpt import NANO_GPT  # noqa: E402
+from tests.benchmarks.quality.others import add_peer_arguments, find_others  # noqa: E402
+from tests.benchmarks.quality.ours import Ours, prepare  # noqa: E402
 from tests.benchmarks.quality.processes import RunFailedError, end_with_children  # noqa: E402
 from tests.benchmarks.quality.records import Records  # noqa: E402
+from tests.benchmarks.quality.runs import Found, Runs  # noqa: E402
 from tests.benchmarks.quality.trained import Candidate, Trained, steps_within  # noqa: E402
 
-Found = dict[str, Any]
 
-
-class Bench:
-    """Runs candidates that have not been run, and finds those that have.
+class Bench(Runs):
+    """Runs candidates for a time, and finds those that were.
 
     Args:
         records: Where results are kept.
@@ -68,22 +56,22 @@ class Bench:
     def __init__(
         self, records: Records, scratch: Path, shared: dict[str, Any], *, tried_steps: int
     ) -> None:
-        self.records, self.scratch, self.shared = records, scratch, shared
+        super().__init__(records, scratch, shared)
         self.tried_steps = tried_steps
 
     def reach(self, candidate: Candidate, seconds: float) -> Found | None:
         """Return what a candidate reaches in ``seconds``, or None where it fails."""
-        key = self._key(candidate, seconds=seconds)
+        key = self.key(candidate, seconds=seconds)
         found = self.records.find(key)
         if found is None:
             try:
                 steps = steps_within(seconds, self._try(candidate))
-                found = self._run(candidate, steps)
+                found = self.run(candidate, steps)
                 better = steps_within(seconds, Trained(*(found[n] for n in Trained._fields)))
                 if abs(better / steps - 1) > 0.05:
                     took = found["seconds"]
                     print(f"{_name(candidate)} took {took:.0f} s; again with {better} steps")
-                    found = self._run(candidate, better)
+                    found = self.run(candidate, better)
             except RunFailedError as failure:
                 print(f"{_name(candidate)}: failed\n{failure}", flush=True)
                 return None
@@ -97,39 +85,18 @@ class Bench:
         return {"system": candidate.system, "settings": candidate.settings, **found}
 
     def _try(self, candidate: Candidate) -> Trained:
-        key = self._key(candidate, tried_steps=self.tried_steps)
+        key = self.key(candidate, tried_steps=self.tried_steps)
         found = self.records.find(key)
         if found is None:
-            folder = self._folder()
+            folder = self.folder()
             found = candidate.train(self.tried_steps, folder)._asdict()
             shutil.rmtree(folder)
             self.records.add(key, **found)
         return Trained(**found)
 
-    def _run(self, candidate: Candidate, steps: int) -> Found:
-        folder = self._folder()
-        done = candidate.train(steps, folder)
-        bits = candidate.score(folder)
-        shutil.rmtree(folder)
-        tokens = steps * candidate.tokens_a_step
-        return {**done._asdict(), "bits_per_byte": bits, "tokens": tokens}
-
-    def _folder(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.scratch)) / "run"
-
-    def _key(self, candidate: Candidate, **more: Any) -> dict[str, Any]:
-        own = {"system": candidate.system, "settings": candidate.settings}
-        if isinstance(candidate, Ours):
-            own["config"] = _digest(candidate.config)
-        return {**self.shared, **own, **more}
-
 
 def _name(candidate: Candidate) -> str:
     return f"{candidate.system} ({candidate.settings or 'as listed first'})"
-
-
-def _digest(config: Any) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def seconds_to(bits: float, reached: Sequence[Found]) -> tuple[float, bool]:
@@ -190,41 +157,25 @@ def _row(run: Found) -> str:
     )
 
 
-def peers(args: argparse.Namespace, data: TextData, scratch: Path, shared: Any) -> list[Candidate]:
+def peers(args: argparse.Namespace, scratch: Path, shared: dict[str, Any]) -> list[Candidate]:
     """Return the candidates of the other systems, and say what is missing."""
-    found: list[Candidate] = []
-    tokens = write_tokens(data, scratch / "tokens")
-    if "nanogpt" in args.only:
-        try:
-            source = find_nano_gpt(args.nanogpt, scratch)
-            settings = args.nanogpt_settings or NANO_GPT
-            found += [
-                NanoGpt(settings=each, source=source, tokens=tokens, **shared) for each in settings
-            ]
-        except FileNotFoundError as missing:
-            print(f"nanoGPT is missing: {missing}", flush=True)
-    if "hugging_face" in args.only:
-        missing = why_not_trainer(shared["python"])
-        if missing is None:
-            settings = args.hugging_face_settings or HUGGING_FACE
-            found += [HuggingFace(settings=each, tokens=tokens, **shared) for each in settings]
-        else:
-            print(f"Hugging Face's Trainer is missing: {missing}", flush=True)
-    return found
-
-
-def prepare(config: dict[str, Any]) -> TextData:
-    """Prepare the text of a config, which is in nobody's clock."""
-    names = ("sources", "tokenizer", "val_fraction", "cache_dir")
-    given = config["data"]["init_args"]
-    data = TextData(**{name: given[name] for name in names if name in given})
-    data.prepare_data()
-    return data
+    tried = {
+        "nanogpt": args.nanogpt_settings or NANO_GPT,
+        "hugging_face": args.hugging_face_settings or HUGGING_FACE,
+    }
+    makers = find_others(
+        args.only,
+        nanogpt=args.nanogpt,
+        python=args.peers_python,
+        scratch=scratch,
+        **shared,
+    )
+    return [make(settings=each) for name, make in makers.items() for each in tried[name]]
 
 
 def compare(args: argparse.Namespace, scratch: Path) -> str:
     """Run what is missing and return the tables."""
-    changes = {n: json.loads(value) for n, _, value in (each.partition("=") for each in args.set)}
+    changes = dict(args.set)
     first = changed(read_config(find_config(args.configs[0])), changes)
     data = prepare(first)
     shared = {
@@ -247,8 +198,7 @@ def compare(args: argparse.Namespace, scratch: Path) -> str:
                 run = bench.reach(own, args.seconds * fraction)
                 ours += [] if run is None else [run]
                 found += [run] if run is not None and fraction == 1 else []
-    own_python = {**shared, "python": args.peers_python}
-    for candidate in peers(args, data, scratch, own_python):
+    for candidate in peers(args, scratch, shared):
         run = bench.reach(candidate, args.seconds)
         found += [] if run is None else [run]
     return report(found, ours, args.seconds)
@@ -273,11 +223,12 @@ def main(argv: Sequence[str] | None = None, show: Callable[[str], None] = print)
         help="of ours",
         default=["configs/quickstart.yaml"],
     )
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of our configs")
-    parser.add_argument("--nanogpt", help="its folder, or the address of its git repository")
+    parser.add_argument(
+        "--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="of our configs"
+    )
+    add_peer_arguments(parser, sys.executable)
     parser.add_argument("--nanogpt_settings", nargs="+", metavar="LINE", help="in place of ours")
     parser.add_argument("--hugging_face_settings", nargs="+", metavar="LINE")
-    parser.add_argument("--peers_python", default=sys.executable, help="what the others run under")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tried_steps", type=int, default=60, help="of the run that finds speed")
     parser.add_argument("--val_batches", type=int, help="score less, for a trial")

@@ -1,13 +1,15 @@
 """A shipped config with some of its fields set otherwise."""
 
+import argparse
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["changed", "find_config", "read_config", "write_config"]
+__all__ = ["change", "changed", "find_config", "read_config", "write_config"]
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -23,6 +25,26 @@ def read_config(path: Path) -> Config:
     """Read a YAML file."""
     config: Config = yaml.safe_load(path.read_text(encoding="utf-8"))
     return config
+
+
+def change(text: str) -> tuple[str, Any]:
+    """Read a change from a command line, its value being JSON.
+
+    Raises:
+        ArgumentTypeError: If it cannot be read.
+
+    Example:
+        >>> change("model.width=3")
+        ('model.width', 3)
+    """
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a dotted name, '=' and JSON; write text in quotes, as in "
+            f"'data.init_args.tokenizer=\"byte\"'"
+        ) from None
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:

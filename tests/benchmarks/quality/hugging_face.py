@@ -1,18 +1,16 @@
 """A Llama of Hugging Face's, trained by their own ``Trainer`` in their own process."""
 
 import json
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pile_lightning.device import has_fast_bfloat16
 from tests.benchmarks.quality.peer import Peer
-from tests.benchmarks.quality.scoring import bits_per_byte
-from tests.benchmarks.quality.trained import Trained
+from tests.benchmarks.quality.scoring import score
+from tests.benchmarks.quality.trained import Scored, Trained
 
-__all__ = ["HUGGING_FACE", "HuggingFace", "why_not_trainer"]
+__all__ = ["HUGGING_FACE", "HuggingFace"]
 
 DEFAULTS: dict[str, Any] = {
     "d_model": 256,
@@ -37,17 +35,6 @@ HUGGING_FACE = (
     "lr=6e-3 d_model=128 heads=2 batch_size=8 seq_len=64",
 )
 """What is tried: rates, and shorter rows, for the Trainer, too, is short of steps."""
-
-
-def why_not_trainer(python: str) -> str | None:
-    """Say what the ``Trainer`` lacks under ``python``, or None where it runs."""
-    if shutil.which(python) is None:
-        return f"there is no {python}; name a Python that has transformers and accelerate"
-    command = [python, "-c", "import torch, transformers, accelerate"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return None
-    return f"{done.stderr.splitlines()[-1]} under {python}; pip install what is missing there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +62,14 @@ class HuggingFace(Peer):
         clock = json.loads((folder / "clock.json").read_text())
         return Trained(clock["ended"] - started, clock["seconds_a_step"], steps)
 
-    def score(self, folder: Path) -> float:
+    def score(self, folder: Path) -> Scored:
         """Score the weights that it saved."""
         from transformers import LlamaForCausalLM, logging
 
         logging.disable_progress_bar()
         network = LlamaForCausalLM.from_pretrained(folder / "model").eval()
-        return bits_per_byte(
+        return score(
+            network,
             lambda batch: network(batch["input_ids"]).logits,
             self.data,
             context=self.options["seq_len"],

@@ -17,8 +17,8 @@ import torch
 
 from pile_lightning import TextData
 from tests.benchmarks.quality.peer import Peer
-from tests.benchmarks.quality.scoring import bits_per_byte
-from tests.benchmarks.quality.trained import Trained
+from tests.benchmarks.quality.scoring import score
+from tests.benchmarks.quality.trained import Scored, Trained
 
 __all__ = ["NANO_GPT", "NanoGpt", "find_nano_gpt", "write_tokens"]
 
@@ -138,7 +138,7 @@ class NanoGpt(Peer):
             steps=steps,
         )
 
-    def score(self, folder: Path) -> float:
+    def score(self, folder: Path) -> Scored:
         """Score its checkpoint by its own network."""
         model = _import_from(self.source / "model.py")
         saved = torch.load(folder / "out" / "ckpt.pt", weights_only=True, map_location="cpu")
@@ -147,7 +147,8 @@ class NanoGpt(Peer):
         weights = {k.removeprefix("_orig_mod."): v for k, v in saved["model"].items()}
         network.load_state_dict(weights)
         network.eval()
-        return bits_per_byte(
+        return score(
+            network,
             # without targets it gives the logits of the last position alone
             lambda batch: network(batch["input_ids"], batch["input_ids"])[0],
             self.data,

@@ -1,5 +1,7 @@
 """A system of others', with its settings, in a process of its own."""
 
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,18 @@ from pile_lightning import TextData
 from tests.benchmarks.quality.options import options
 from tests.benchmarks.quality.processes import run_process
 
-__all__ = ["Peer"]
+__all__ = ["Peer", "lacks"]
+
+
+def lacks(python: str, *modules: str) -> str | None:
+    """Say what of ``modules`` is missing under ``python``, or None where all are there."""
+    if shutil.which(python) is None:
+        return f"there is no {python}; name a Python that has {', '.join(modules)}"
+    command = [python, "-c", f"import {', '.join(modules)}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return f"{done.stderr.splitlines()[-1]} under {python}; pip install what is missing there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +56,14 @@ class Peer:
         return options(self.settings, self.defaults)
 
     def run(self, *command: str, folder: Path) -> float:
-        """Run a command of Python with an empty compile cache; return when it was started."""
+        """Run a command of Python, its compile cache empty unless the environment names another.
+
+        Returns:
+            When it was started, in seconds since the epoch.
+        """
         return run_process(
             [self.python, *command],
             folder=folder,
-            environment={**self.environment, "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")},
+            environment={"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), **self.environment},
             timeout=self.timeout,
         )

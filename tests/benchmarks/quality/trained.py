@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-__all__ = ["Candidate", "Trained", "steps_within"]
+__all__ = ["Candidate", "Scored", "Trained", "steps_within"]
 
 
 class Trained(NamedTuple):
@@ -16,13 +16,29 @@ class Trained(NamedTuple):
     steps: int
 
 
+class Scored(NamedTuple):
+    """What the weights of a run are worth, and how many they are."""
+
+    bits_per_byte: float
+    """Of the held-out text."""
+    parameters: int
+    """All of them, tied ones once."""
+    looked_up: int
+    """Those of them in embeddings and other tables of which a token reads a row."""
+
+
 class Candidate(Protocol):
     """A system with its settings."""
 
-    system: str
-    """Whose it is."""
-    settings: str
-    """What tells it from the system's other candidates."""
+    @property
+    def system(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def settings(self) -> str:
+        """What tells it from the system's other candidates."""
+        ...
 
     @property
     def tokens_a_step(self) -> int:
@@ -33,8 +49,8 @@ class Candidate(Protocol):
         """Train in a process of its own, with a schedule over ``steps``, and leave the weights."""
         ...
 
-    def score(self, folder: Path) -> float:
-        """Return the held-out bits per byte of the weights that were left in ``folder``."""
+    def score(self, folder: Path) -> Scored:
+        """Score the weights that were left in ``folder`` on the held-out text."""
         ...
 
 
