@@ -100,6 +100,7 @@ class SpreadOverRanks(SpeaksAsBest):
                 member.outline()
         if not best.here and not best.lent:
             best.borrow(self.trainer.strategy.root_device)
+            self.trainer.precision_plugin.convert_module(best.module)
         for tensor in best.module.state_dict().values():
             dist.broadcast(tensor, src=self.ranks[best.name])
 
