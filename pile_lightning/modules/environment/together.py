@@ -24,7 +24,7 @@ def refuse_sharding(strategy: Strategy) -> None:
     if isinstance(strategy, FSDPStrategy | ModelParallelStrategy):
         raise ValueError(
             f"{type(strategy).__name__} spreads one network over ranks, and an environment holds "
-            f"many small ones; use trainer.strategy ddp"
+            f"many small ones; use trainer.strategy spread, or ddp"
         )
 
 
