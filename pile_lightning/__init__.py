@@ -17,7 +17,7 @@ from pile_lightning.modules import (
     MutualLearning,
 )
 from pile_lightning.nn import DecoderConfig, NetworkConfig, Pile
-from pile_lightning.parallel import ShardedStrategy
+from pile_lightning.parallel import ShardedStrategy, SpreadStrategy
 from pile_lightning.version import __version__
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "NetworkConfig",
     "Pile",
     "ShardedStrategy",
+    "SpreadStrategy",
     "StreamedText",
     "TextData",
     "TokenBatch",

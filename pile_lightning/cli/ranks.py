@@ -1,11 +1,13 @@
 """How many ranks a run will have, from its config, before any of them is there."""
 
+import sys
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
-from pile_lightning.parallel import ShardedStrategy, launched_ranks
+from pile_lightning.modules import Environment
+from pile_lightning.parallel import ShardedStrategy, SpreadStrategy, check_spreads, launched_ranks
 
 __all__ = ["count_ranks", "tell_ranks"]
 
@@ -36,14 +38,32 @@ def _count_devices(trainer: Any) -> int:
     return int((CPUAccelerator if on_cpu else CUDAAccelerator).auto_device_count())
 
 
-def tell_ranks(trainer: Any) -> None:
-    """Fill in the number of ranks where a config leaves it to ``ShardedStrategy`` to find out."""
-    name = ShardedStrategy.__name__
-    if isinstance(trainer.strategy, str) and trainer.strategy.rpartition(".")[2] == name:
+def tell_ranks(trainer: Any, model: Any) -> None:
+    """Tell our strategies what a config leaves to them to find out, and refuse what they would.
+
+    Args:
+        trainer: Of a config; ``ShardedStrategy`` gets the number of ranks.
+        model: Of a config; its class is imported.
+
+    Raises:
+        ValueError: For a model that ``SpreadStrategy`` cannot spread over so many ranks.
+    """
+    strategy = trainer.strategy
+    name = (strategy if isinstance(strategy, str) else strategy.class_path).rpartition(".")[2]
+    if name in (SpreadStrategy.__name__, "spread"):
+        _check_spread(model, count_ranks(trainer))
+    if isinstance(strategy, str) and name in (ShardedStrategy.__name__, SpreadStrategy.__name__):
         # a parser takes a class without arguments for the name of a strategy of Lightning's
         trainer.strategy = Namespace(class_path=f"pile_lightning.{name}", init_args=Namespace())  # type: ignore[no-untyped-call]
-    strategy = trainer.strategy
-    if isinstance(strategy, str) or strategy.class_path.rpartition(".")[2] != name:
-        return
-    if strategy.init_args.get("shard") is None and strategy.init_args.get("num_ranks") is None:
-        strategy.init_args.num_ranks = count_ranks(trainer)
+    if name == ShardedStrategy.__name__:
+        settings = trainer.strategy.init_args
+        if settings.get("shard") is None and settings.get("num_ranks") is None:
+            settings.num_ranks = count_ranks(trainer)
+
+
+def _check_spread(model: Any, num_ranks: int) -> None:
+    module, _, name = model.class_path.rpartition(".")
+    kind = getattr(sys.modules[module], name)
+    check_spreads(kind)
+    if issubclass(kind, Environment):
+        kind.check_spread(num_ranks, **model.init_args.as_dict())

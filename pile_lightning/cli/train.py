@@ -129,7 +129,7 @@ class PileCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         _check_model(config.model)
         _score_at_least_once(config.trainer)
-        tell_ranks(config.trainer)
+        tell_ranks(config.trainer, config.model)
         folder = Path(config.trainer.default_root_dir)
         self.checkpoint = resolve_checkpoint(
             config.ckpt_path, folder, may_be_fresh=self.config.subcommand == "fit"

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
-from pile_lightning.metrics import BitsPerByte, Perplexity
+from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.nn import NetworkConfig
@@ -214,8 +214,9 @@ class LanguageModule(LightningModule):
         """Open the metrics, one column a domain of the data."""
         data = getattr(self.trainer, "datamodule", None)
         self.domains: tuple[str, ...] = getattr(data, "domains", None) or ("text",)
-        self.bits_per_byte = BitsPerByte(num_domains=len(self.domains))
-        self.perplexity = Perplexity(num_domains=len(self.domains))
+        self.bits_per_byte, self.perplexity = open_scores(
+            self.trainer, num_domains=len(self.domains)
+        )
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add the rows of ``batch`` to the scores."""

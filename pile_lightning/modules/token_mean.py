@@ -6,12 +6,14 @@ back-propagated, tokens are counted as they pass, and the gradients are scaled o
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from lightning import Trainer
 from torch import Tensor
 
 from pile_lightning.optim import local
+from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["TokenMean"]
 
@@ -31,7 +33,8 @@ class TokenMean:
         self.num_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.step_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.strategy = trainer.strategy
-        self.num_parts = trainer.accumulate_grad_batches * trainer.world_size
+        self.num_ranks = num_step_ranks(trainer)
+        self.num_parts = trainer.accumulate_grad_batches * self.num_ranks
 
     def add(self, loss_sum: Tensor, num_tokens: Tensor, *, more: Tensor | None = None) -> Tensor:
         """Return what to back-propagate: the mean loss, or the sum where the step is shared.
@@ -55,7 +58,7 @@ class TokenMean:
         """Divide the gradients of a step by the tokens of the global batch."""
         if self.num_parts == 1:
             return
-        num_tokens = self.strategy.reduce(self.step_tokens.clone(), reduce_op="sum").clamp(min=1)
+        num_tokens = self._over_ranks(self.step_tokens).clamp(min=1)
         # undo the means that Lightning takes over micro-batches and the strategy over ranks
         if gradients:  # a callback that leaves a step out drops them
             torch._foreach_mul_([local(g) for g in gradients], self.num_parts / num_tokens)
@@ -66,5 +69,11 @@ class TokenMean:
         sums = torch.stack([self.nats, self.num_tokens.to(self.nats.dtype)])
         self.nats.zero_()
         self.num_tokens.zero_()
-        nats, num_tokens = self.strategy.reduce(sums, reduce_op="sum").tolist()
+        nats, num_tokens = self._over_ranks(sums).tolist()
         return float(nats / max(1, num_tokens))
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        """Return sums over the ranks that share the step."""
+        if self.num_ranks == 1:
+            return sums
+        return cast(Tensor, self.strategy.reduce(sums.clone(), reduce_op="sum"))

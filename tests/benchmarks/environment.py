@@ -2,11 +2,13 @@
 
     python tests/benchmarks/environment.py
     python tests/benchmarks/environment.py --width 128 --layers 4 --seq 128
+    python tests/benchmarks/environment.py --engines sequential --threads 1 --ranks 1 2
 
 Whole processes on the standard library's text, prepared before: start-up, data, training, the score
 at the end and checkpoints are all in the clock. Separate runs come one after another, each with all
 threads that the environment has. Memory is the largest resident size of a process; for the separate
-runs it is the sum, as if they ran at the same time.
+runs it is the sum, as if they ran at the same time, and of several ranks it is that of the first.
+Each rank has the threads that one process has, as it would have a device of its own.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +47,11 @@ def member(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def config(model: dict[str, Any], folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def config(
+    model: dict[str, Any], folder: Path, arguments: argparse.Namespace, *, ranks: int = 1
+) -> dict[str, Any]:
     """Return the config of a run."""
+    spread = {"strategy": "spread", "devices": ranks} if ranks > 1 else {}
     return {
         "seed_everything": 0,
         "data": {
@@ -65,6 +71,7 @@ def config(model: dict[str, Any], folder: Path, arguments: argparse.Namespace) -
             "log_every_n_steps": 50,
             "limit_val_batches": 16,
             "enable_progress_bar": False,
+            **spread,
         },
     }
 
@@ -99,6 +106,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1])
     parser.add_argument("--engines", nargs="+", default=["sequential", "stacked", "auto"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -123,14 +131,15 @@ def main() -> None:
             flush=True,
         )
         sweep = {"seed": list(range(arguments.members))}
-        for engine in arguments.engines:
+        for engine, ranks in product(arguments.engines, arguments.ranks):
             settings = {"base": one, "sweep": sweep, "engine": engine}
             model = {"class_path": "pile_lightning.Environment", "init_args": settings}
-            folder = root / engine
-            cost = run(config(model, folder, arguments), folder, arguments.threads)
+            folder = root / f"{engine}-{ranks}"
+            cost = run(config(model, folder, arguments, ranks=ranks), folder, arguments.threads)
+            over = f", {ranks} ranks" if ranks > 1 else ""
             print(
-                f"| one environment, {engine} | {cost.seconds:.1f} | {seconds / cost.seconds:.2f} "
-                f"| {cost.megabytes:,.0f} MB |",
+                f"| one environment, {engine}{over} | {cost.seconds:.1f} "
+                f"| {seconds / cost.seconds:.2f} | {cost.megabytes:,.0f} MB |",
                 flush=True,
             )
 

@@ -7,7 +7,6 @@ model. All else is each member's own, also its random numbers: alone and in the 
 to the same weights, bit for bit.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from pile_lightning.modules.environment.specs import PlainDict, PlainList, membe
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
 from pile_lightning.modules.validation_due import keep_validation_due
+from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["Environment"]
 
@@ -132,16 +132,19 @@ class Environment(ScoresMembers):
     def setup(self, stage: str) -> None:
         """Attach the members to the trainer, and open their metrics."""
         refuse_sharding(self.trainer.strategy)
+        self.check_ranks()
         for member in self.roster:
             member.module.trainer = self.trainer
             member.module.log_to = partial(self._log_of, member)
             member.module.setup(stage)
-        self.couplings.setup(self.device)
+        self.couplings.setup(self.trainer)
 
     def configure_model(self) -> None:
-        """Build the networks, each with the weights that it would have alone."""
+        """Build the networks of this rank, each with the weights that it would have alone."""
+        self.place_members()
         for member in self.roster:
-            member.configure_model()
+            if member.here:
+                member.configure_model()
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Join the members' optimizers and schedules."""
@@ -161,7 +164,8 @@ class Environment(ScoresMembers):
                 "begin anew, or take one on by itself, from its folder in members/"
             )
         for member in self.roster:
-            member.module.on_train_start()
+            if member.here:
+                member.module.on_train_start()
             member.watch()
         self.engine = build_engine(self.engine_name, self.trainer)
         self.engine.load_state_dict(self._engine_state)
@@ -179,7 +183,7 @@ class Environment(ScoresMembers):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the sum of what the members would back-propagate."""
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
-        self.engine.prepare(self.roster.training, batch)
+        self.engine.prepare(self.roster.training_here, batch)
         losses: dict[str, Tensor] = {}
         for name, loss in self.engine.losses(self.roster.computing, batch).items():
             if isinstance(loss, Exception):
@@ -195,12 +199,14 @@ class Environment(ScoresMembers):
         if self.halving is not None:
             for name, loss in losses.items():
                 self.roster[name].follow(loss.detach() / num_tokens.clamp(min=1))
-        if self.trainer.world_size > 1:
+        if num_step_ranks(self.trainer) > 1:
             # ddp waits for a gradient of every parameter, on every rank
             idle = [member for member in self.roster if member.name not in losses]
             parts += [zero for member in idle for zero in member.untouched()]
-        if not parts:
+        if not parts and not self.is_spread:
             self.roster.judge(self.trainer)
+        if not parts:  # other ranks may have some, and all of them come to the step
+            return torch.zeros((), device=self.device, requires_grad=True)
         return torch.stack(parts).sum()
 
     def skip_at_most(self, in_a_row: int) -> None:
@@ -213,7 +219,7 @@ class Environment(ScoresMembers):
         for member in self.roster:
             if not member.trains:
                 member.gradients.drop()  # zeros, of ddp, would decay weights and move momenta
-        for member in self.roster.training:
+        for member in self.roster.training_here:
             member.module.on_before_optimizer_step(member.optimizer)
 
     def configure_gradient_clipping(
@@ -223,7 +229,7 @@ class Environment(ScoresMembers):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip each member by the norm of its own gradients."""
-        for member in self.roster.training:
+        for member in self.roster.training_here:
             own = member.spec.gradient_clip_val
             member.module.configure_gradient_clipping(
                 member.optimizer,
@@ -233,31 +239,17 @@ class Environment(ScoresMembers):
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         """Let the members log, and log what the leading one has."""
-        for member in self.roster.training:
+        trainer = self.trainer
+        for member in self.roster.training_here:
             member.module.on_train_batch_end(outputs, batch, batch_idx)
-            if "train/loss" in member.logged and member.fate.skipped_steps:
-                member.module.log("train/skipped_steps", float(member.fate.skipped_steps))
-        for member in self.roster:
-            if not member.trains and self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-                for name in member.train_metrics:  # the trainer would repeat what it has of them
-                    self.log(name, math.nan)
-                member.train_metrics.clear()
-        losses = [m.logged.pop("train/loss", math.nan) for m in self.roster]
-        finite = [loss for loss in losses if math.isfinite(loss)]
-        if finite:
-            self.log("train/loss", min(finite), prog_bar=True)
-            self.log("train/members", float(len(self.roster.training)))
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and trainer.global_step % trainer.log_every_n_steps == 0:
+            self._tell()
+        self._log_leading()
 
-    def _log_of(self, member: Member, name: str, value: Any, *settings: Any, **more: Any) -> None:
-        """Log a metric of a member under its name: ``train/loss`` as ``train/<member>/loss``."""
-        first, _, rest = name.partition("/")
-        if rest in ("loss", "bits_per_byte"):
-            member.logged[name] = float(value)
-        named = f"{first}/{member.name}/{rest}" if rest else f"{member.name}/{first}"
-        if first == "train":
-            member.train_metrics.add(named)
-        more.pop("prog_bar", None)  # all members' would not fit beside one
-        self.log(named, value, False, *settings[1:], **more)
+    def on_predict_start(self) -> None:
+        """Bring the best member to where it predicts."""
+        self.lend_best()
 
     # -- checkpoints ------------------------------------------------------------------------------
 

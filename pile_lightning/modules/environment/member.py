@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -87,6 +88,11 @@ class Member:
                     f"environment does not call; say what it computes by {instead}"
                 )
         self.module = module
+        self.here = True
+        """Whether this rank trains it."""
+        self.lent = False
+        """Whether it is whole here though another rank trains it."""
+        self._is_outline = False
         self.losses: list[Tensor] = []
         """Of the micro-batches of this step."""
         self.trend: Tensor | None = None
@@ -114,9 +120,40 @@ class Member:
 
     def configure_model(self) -> None:
         """Build the network, with the weights that it would have alone."""
+        self._forget_outline()
         if self.module.network is None:
             with self.stream.built():
                 self.module.configure_model()
+
+    def outline(self) -> None:
+        """Build the network without memory, if it can be built so: it has names and sizes."""
+        if self.lent:
+            self.module.network, self.lent = None, False
+        if self.module.network is not None:
+            return
+        with isolate_rng():
+            try:
+                with torch.device("meta"):
+                    self.module.configure_model()
+                self._is_outline = True
+            except Exception:  # it looks at numbers while it is made, or there is an error to show
+                self.module.network = None
+                self.module.configure_model()
+
+    def borrow(self, device: torch.device) -> None:
+        """Build the network of a member of another rank, for its weights to be put in.
+
+        Args:
+            device: Where to.
+        """
+        self._forget_outline()
+        with isolate_rng(), device:
+            self.module.configure_model()
+        self.lent = True
+
+    def _forget_outline(self) -> None:
+        if self._is_outline:
+            self.module.network, self._is_outline = None, False
 
     def watch(self) -> None:
         """Prepare to look for gradients that are not finite."""

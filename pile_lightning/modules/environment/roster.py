@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pile_lightning.modules.environment.halving import losers
 from pile_lightning.modules.environment.member import Member
+from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["Roster"]
 
@@ -41,9 +42,14 @@ class Roster:
         return [member for member in self if member.trains]
 
     @property
+    def training_here(self) -> list[Member]:
+        """Those of them that this rank trains: all, unless they are spread over ranks."""
+        return [member for member in self.training if member.here]
+
+    @property
     def computing(self) -> list[Member]:
         """Those that train and have not failed in this step, on this rank."""
-        return [member for member in self.training if member.name not in self._errors]
+        return [member for member in self.training_here if member.name not in self._errors]
 
     def best(self) -> Member:
         """Return the member with the best held-out score; the first that trains where none has."""
@@ -74,10 +80,10 @@ class Roster:
         # a gradient scaler leaves out a step by itself, and its gradients are not scaled yet
         looks = trainer.precision != "16-mixed"
         bad = [
-            member.is_bad() if looks and not gone else torch.tensor(gone)
+            member.is_bad() if looks and member.here and not gone else torch.tensor(gone)
             for member, gone in zip(judged, failed, strict=True)
         ]
-        device = judged[0].module.device
+        device = trainer.strategy.root_device
         flags = torch.stack(
             [torch.stack([each.to(device) for each in bad]), torch.tensor(failed, device=device)]
         ).to(torch.int32)
@@ -97,7 +103,7 @@ class Roster:
             else:
                 self._skip(member, step)
         if not self.training:
-            self._end(judged, errors)
+            self._end(judged[-1], errors, failed=is_failed[-1] > 0)
 
     def _skip(self, member: Member, step: int) -> None:
         fate = member.fate
@@ -121,15 +127,13 @@ class Roster:
             rank_zero_warn(f"{message}. The others go on")
 
     @staticmethod
-    def _end(judged: list[Member], errors: dict[str, Exception]) -> None:
-        last = judged[-1]
-        cause = errors.get(last.name)
+    def _end(last: Member, errors: dict[str, Exception], *, failed: bool) -> None:
         message = (
             f"member {last.name!r} was the last that trained, and was stopped with the weights of "
             f"step {last.fate.stopped_step}: {last.fate.reason}"
         )
-        if cause is not None:
-            raise RuntimeError(message) from cause
+        if failed:  # on this rank or on another
+            raise RuntimeError(message) from errors.get(last.name)
         raise FloatingPointError(f"{message}; lower the learning rate, or clip gradients")
 
     def halve(self, step: int, *, keep: float, losses: dict[str, float]) -> None:
@@ -202,10 +206,17 @@ def _gathered(reasons: dict[str, str], failed: bool) -> dict[str, str]:
 
 
 def mean_losses(members: list[Member], trainer: Trainer) -> dict[str, float]:
-    """Return the smoothed training losses of members over all ranks."""
-    nan = torch.tensor(math.nan)
-    trends: list[Tensor] = [nan if m.trend is None else m.trend.detach().cpu() for m in members]
-    stacked = torch.stack(trends).to(members[0].module.device)
+    """Return the smoothed training losses of members over all ranks that train them."""
+    spread = num_step_ranks(trainer) < trainer.world_size
+    trends = [_trend(member) for member in members]
+    stacked = torch.stack(trends).to(trainer.strategy.root_device)
     if trainer.world_size > 1:
-        stacked = trainer.strategy.reduce(stacked, reduce_op="mean")
+        # zeros where others train it: the sum is exact
+        stacked = trainer.strategy.reduce(stacked, reduce_op="sum" if spread else "mean")
     return {m.name: value for m, value in zip(members, stacked.tolist(), strict=True)}
+
+
+def _trend(member: Member) -> Tensor:
+    if not member.here:
+        return torch.tensor(0.0)
+    return torch.tensor(math.nan) if member.trend is None else member.trend.detach().cpu()

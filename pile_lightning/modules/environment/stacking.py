@@ -13,6 +13,7 @@ from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.engines import Engine, Sequential
 from pile_lightning.modules.environment.member import Member
 from pile_lightning.modules.stacked import Stack, choose_stack, why_not_stack
+from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["EngineName", "Stacked", "build_engine"]
 
@@ -49,6 +50,8 @@ class Stacked(Engine):
         for _, stack in self._stacks.values():
             stack.release()
         self._stacks, self._prepared = {}, names
+        if not members:
+            return
         for group in _alike(members):
             key = " ".join(member.name for member in group)
             if self.timed and key not in self.decided:
@@ -96,8 +99,10 @@ class Stacked(Engine):
         if choice.stack is not None:
             choice.stack.release()
         rank_zero_info(f"Engine: {choice.reason}.")
-        # ranks that measured otherwise do the same
         faster = choice.stack is not None
+        if num_step_ranks(self.trainer) == 1:
+            return faster
+        # ranks that measured otherwise do the same
         return bool(self.trainer.strategy.reduce_boolean_decision(faster, all=True))
 
     def _give_up(self, key: str, error: Exception) -> None:

@@ -1,6 +1,6 @@
 """The couplings of an environment at work: terms added to losses, and what is scored together."""
 
-import torch
+from lightning import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from pile_lightning.modules.causal import CausalLM
 from pile_lightning.modules.environment.coupling import Coupling
 from pile_lightning.modules.environment.parse import nearest
 from pile_lightning.modules.environment.roster import Roster
+from pile_lightning.modules.scores import open_scores
 
 __all__ = ["Couplings", "check_couplings", "refuse_sharding"]
 
@@ -23,7 +24,7 @@ def refuse_sharding(strategy: Strategy) -> None:
     if isinstance(strategy, FSDPStrategy | ModelParallelStrategy):
         raise ValueError(
             f"{type(strategy).__name__} spreads one network over ranks, and an environment holds "
-            f"many small ones; use trainer.strategy ddp"
+            f"many small ones; use trainer.strategy spread, or ddp"
         )
 
 
@@ -72,10 +73,10 @@ class Couplings:
             module.keeps_hidden = True
         self._scores: tuple[BitsPerByte, Perplexity] | None = None
 
-    def setup(self, device: torch.device) -> None:
+    def setup(self, trainer: Trainer) -> None:
         """Open the scores."""
         if any(type(each).token_nll is not Coupling.token_nll for each in self.couplings):
-            self._scores = BitsPerByte(), Perplexity()
+            self._scores = open_scores(trainer)
 
     def terms(self, names: list[str], batch: TokenBatch) -> dict[str, Tensor]:
         """Return by name what couplings add to members' losses.
@@ -110,9 +111,17 @@ class Couplings:
             bits_per_byte.update(rows, batch["num_bytes"])
             perplexity.update(rows, (batch["labels"] != IGNORE_INDEX).sum(dim=1))
 
+    def _are_here(self) -> bool:
+        return all(
+            self.roster[name].here
+            for each in self.couplings
+            if type(each).token_nll is not Coupling.token_nll
+            for name in each.names
+        )
+
     def scores(self, prefix: str) -> dict[str, Tensor]:
-        """Return the scores of what members make together, and begin anew."""
-        if self._scores is None:
+        """Return the scores of what members make together on this rank, and begin anew."""
+        if self._scores is None or not self._are_here():
             return {}
         bits_per_byte, perplexity = self._scores
         found = {

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -98,32 +99,33 @@ UNLIKE = {
 }
 
 
+def make_trainer_in(folder, *callbacks, **settings):
+    """Make a trainer of six steps that validates after every third."""
+    return Trainer(
+        **{
+            "accelerator": "cpu",
+            "devices": 1,
+            "default_root_dir": folder,
+            "callbacks": [SkipNonFinite(), *callbacks],
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "max_steps": 6,
+            "val_check_interval": 3 * settings.get("accumulate_grad_batches", 1),
+            "check_val_every_n_epoch": None,
+            "log_every_n_steps": 2,
+            "gradient_clip_val": 1.0,
+            **settings,
+        }
+    )
+
+
 @pytest.fixture
 def make_trainer(tmp_path):
     """Make a trainer of six steps that validates after every third."""
-
-    def make(*callbacks, **settings):
-        return Trainer(
-            **{
-                "accelerator": "cpu",
-                "devices": 1,
-                "default_root_dir": tmp_path,
-                "callbacks": [SkipNonFinite(), *callbacks],
-                "logger": False,
-                "enable_checkpointing": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,
-                "max_steps": 6,
-                "val_check_interval": 3 * settings.get("accumulate_grad_batches", 1),
-                "check_val_every_n_epoch": None,
-                "log_every_n_steps": 2,
-                "gradient_clip_val": 1.0,
-                **settings,
-            }
-        )
-
-    return make
+    return partial(make_trainer_in, tmp_path)
 
 
 @pytest.fixture
