@@ -112,6 +112,10 @@ def test_two_ranks_are_one_process(accumulate, engine, tiny, tmp_path, cache):
             "class_path": own + "Diverges",
             "init_args": init_args(optimizer=adam, at=4 * accumulate),
         },
+        "unscored": {
+            "class_path": own + "BreaksScoredOnOneRank",
+            "init_args": init_args(optimizer=adam, at=1),
+        },
     }
     found = []
     for ranks in (1, 2):
@@ -152,7 +156,7 @@ def test_two_ranks_are_one_process(accumulate, engine, tiny, tmp_path, cache):
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
     stopped = {name: member["fate"]["stopped_step"] for name, member in fates.items()}
     trained = dict.fromkeys(["plain", "wide", "alike"])
-    assert stopped == {**trained, "breaks": 3, "diverges": 4}
+    assert stopped == {**trained, "breaks": 3, "diverges": 4, "unscored": 5}
     assert stopped == {name: member["fate"]["stopped_step"] for name, member in its_fates.items()}
     for row, its_row in zip(metrics, its_metrics, strict=True):
         assert row.keys() == its_row.keys()

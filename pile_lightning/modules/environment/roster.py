@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from pile_lightning.modules.environment.failing import gathered, words
 from pile_lightning.modules.environment.halving import losers
 from pile_lightning.modules.environment.member import Member
 
@@ -85,7 +85,7 @@ class Roster:
             flags = trainer.strategy.reduce(flags, reduce_op="sum")
         is_bad, is_failed = flags.tolist()
         step = trainer.global_step
-        reasons = _gathered({name: _words(e) for name, e in errors.items()}, any(is_failed))
+        reasons = gathered({name: words(e) for name, e in errors.items()}, any(is_failed))
         for member, bad_ranks, failed_ranks in zip(judged, is_bad, is_failed, strict=True):
             member.losses.clear()
             if not bad_ranks:
@@ -119,6 +119,25 @@ class Roster:
             rank_zero_info(message)
         else:
             rank_zero_warn(f"{message}. The others go on")
+
+    def stop_failed(
+        self, reasons: dict[str, str], errors: dict[str, Exception], *, step: int
+    ) -> None:
+        """Stop members that failed on held-out text, after ``step``.
+
+        Args:
+            reasons: What went wrong by name, the same on all ranks.
+            errors: The same of this rank, as it was raised.
+            step: The step that was to be scored.
+
+        Raises:
+            RuntimeError: Where no member is left to train.
+        """
+        failed = [member for member in self.training if member.name in reasons]
+        for member in failed:
+            self.stop(member, step, f"in validation, {reasons[member.name]}")
+        if not self.training:
+            self._end(failed, errors)
 
     @staticmethod
     def _end(judged: list[Member], errors: dict[str, Exception]) -> None:
@@ -185,20 +204,6 @@ class Roster:
             return not math.isfinite(row["bits_per_byte"]), row["bits_per_byte"]
 
         return sorted(rows, key=place)
-
-
-def _words(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first[:200]}"
-
-
-def _gathered(reasons: dict[str, str], failed: bool) -> dict[str, str]:
-    """Return the reasons of all ranks; they have agreed that there are some."""
-    if not (failed and dist.is_available() and dist.is_initialized()):
-        return reasons
-    of_ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(of_ranks, reasons)
-    return {name: reason for each in reversed(of_ranks) for name, reason in each.items()}
 
 
 def mean_losses(members: list[Member], trainer: Trainer) -> dict[str, float]:

@@ -48,6 +48,30 @@ class Hiccups(Breaks):
         return loss * torch.inf if self.calls == self.at else loss
 
 
+class BreaksScored(CausalLM):
+    """It cannot be scored from a validation batch on."""
+
+    def __init__(self, *, at: int = 0, **settings):
+        super().__init__(**settings)
+        self.at = at
+        self.scored = 0
+
+    def token_nll(self, batch):
+        self.scored += 1
+        if self.scored > self.at:
+            raise RuntimeError(f"cannot be scored {self.scored}")
+        return super().token_nll(batch)
+
+
+class BreaksScoredOnOneRank(BreaksScored):
+    """It cannot be scored on the last rank alone."""
+
+    def token_nll(self, batch):
+        if self.trainer.global_rank + 1 < self.trainer.world_size:
+            return CausalLM.token_nll(self, batch)
+        return super().token_nll(batch)
+
+
 class OwnStep(CausalLM):
     """It has a training step that an environment would not call."""
 
