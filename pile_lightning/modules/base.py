@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-from lightning import LightningModule
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -20,16 +19,17 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.metrics import BitsPerByte, Perplexity
+from pile_lightning.modules.awaiting import AwaitsWeights
 from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.modules.validation_due import keep_validation_due
-from pile_lightning.nn import NetworkConfig
+from pile_lightning.nn import NetworkConfig, weights_follow
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
 __all__ = ["LanguageModule"]
 
 
-class LanguageModule(LightningModule):
+class LanguageModule(AwaitsWeights):
     """Train a network on token batches; sub-classes say what the loss of a batch is.
 
     Hyper-parameters are plain data in the checkpoint, also those that a sub-class adds with
@@ -101,10 +101,11 @@ class LanguageModule(LightningModule):
         Raises:
             ValueError: For a checkpoint that is damaged.
         """
-        if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
-            with as_file(checkpoint_path) as file:
-                return cast(Self, super().load_from_checkpoint(file, *settings, **more))
-        return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
+        with weights_follow():
+            if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
+                with as_file(checkpoint_path) as file:
+                    return cast(Self, super().load_from_checkpoint(file, *settings, **more))
+            return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
 
     # -- building ---------------------------------------------------------------------------------
 

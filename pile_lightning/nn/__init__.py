@@ -2,12 +2,14 @@
 
 from pile_lightning.nn import masks
 from pile_lightning.nn.attention import Attention, AttentionConfig, CrossAttention
+from pile_lightning.nn.awaited import await_weights, check_weights, weights_follow, will_follow
 from pile_lightning.nn.block import Block
 from pile_lightning.nn.cache import KVCache, LayerCache
 from pile_lightning.nn.decoder import Decoder, DecoderConfig
 from pile_lightning.nn.feed_forward import ACTIVATIONS, FeedForward, FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
 from pile_lightning.nn.generation import Completion, complete, generate
+from pile_lightning.nn.hugging_face import HuggingFaceConfig, HuggingFaceNetwork
 from pile_lightning.nn.inference import Quantization, fast_dtype, optimize_for_inference
 from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
 from pile_lightning.nn.logit_cap import cap_logits
@@ -45,6 +47,8 @@ __all__ = [
     "DecoderConfig",
     "FeedForward",
     "FeedForwardConfig",
+    "HuggingFaceConfig",
+    "HuggingFaceNetwork",
     "InitConfig",
     "InitRule",
     "KVCache",
@@ -73,7 +77,9 @@ __all__ = [
     "Tables",
     "TablesConfig",
     "attention_flops",
+    "await_weights",
     "cap_logits",
+    "check_weights",
     "complete",
     "cross_entropy_sum",
     "fast_dtype",
@@ -84,4 +90,6 @@ __all__ = [
     "masks",
     "optimize_for_inference",
     "sample",
+    "weights_follow",
+    "will_follow",
 ]

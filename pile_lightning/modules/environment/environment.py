@@ -9,7 +9,7 @@ to the same weights, bit for bit.
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +25,24 @@ from pile_lightning.modules.environment.member import Member
 from pile_lightning.modules.environment.optimizers import joint_optimizer
 from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.scoring import ScoresMembers
+from pile_lightning.modules.environment.settings import KnowsSettings
 from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
-from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
+from pile_lightning.modules.environment.together import Couplings, refuse_sharding
+from pile_lightning.modules.environment.vocabulary import check_vocabularies
 from pile_lightning.modules.validation_due import keep_validation_due
 
 __all__ = ["Environment"]
 
 
-class Environment(ScoresMembers):
+class Environment(ScoresMembers, KnowsSettings):
     """Named models, each trained as it would be alone, in one run.
 
     Args:
         members: For each name a ``class_path`` with ``init_args``, and perhaps a ``seed`` and a
-            ``gradient_clip_val`` of its own; in Python a module will do.
+            ``gradient_clip_val`` of its own; in Python a module will do. ``weights`` names a run, a
+            checkpoint or a folder of Hugging Face's to begin with, which says what is left out;
+            with ``frozen: true`` it stays so, is scored, and may be imitated.
         vocab_size: Number of token ids; from the command line it comes from the data.
         max_seq_len: Longest context in tokens; from the command line it comes from the data.
         base: What all members of a sweep have: ``class_path`` and ``init_args``.
@@ -103,35 +107,12 @@ class Environment(ScoresMembers):
         self._engine_state: dict[str, Any] = {}
         self._halvings = 0
 
-    @staticmethod
-    def check_settings(
-        *,
-        members: PlainDict | None = None,
-        base: PlainDict | None = None,
-        sweep: PlainDict | PlainList | None = None,
-        coupling: PlainList | None = None,
-        **others: Any,
-    ) -> None:
-        """Raise what making an environment would, before there is any data.
-
-        Args:
-            members: As for the class.
-            base: As for the class.
-            sweep: As for the class.
-            coupling: As for the class, as plain data.
-            others: Not looked at.
-
-        Raises:
-            ValueError: For members that there cannot be, and couplings of those that there are not.
-        """
-        specs = member_specs(members, base, sweep)
-        check_couplings(from_plain(coupling or []), list(specs))
-
     # -- building ---------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Attach the members to the trainer, and open their metrics."""
         refuse_sharding(self.trainer.strategy)
+        check_vocabularies(self.roster, self.trainer)
         for member in self.roster:
             member.module.trainer = self.trainer
             member.module.log_to = partial(self._log_of, member)
@@ -143,9 +124,17 @@ class Environment(ScoresMembers):
         for member in self.roster:
             member.configure_model()
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the members, but for the frozen ones: they drop nothing out."""
+        super().train(mode)
+        for member in self.roster.frozen:
+            member.module.eval()
+        return self
+
     def configure_optimizers(self) -> dict[str, Any]:
         """Join the members' optimizers and schedules."""
-        return joint_optimizer(list(self.roster), together=self.engine_name != "sequential")
+        trained = [member for member in self.roster if not member.spec.frozen]
+        return joint_optimizer(trained, together=self.engine_name != "sequential")
 
     # -- training ---------------------------------------------------------------------------------
 
@@ -163,6 +152,8 @@ class Environment(ScoresMembers):
         for member in self.roster:
             member.module.on_train_start()
             member.watch()
+        for member in self.roster.frozen:
+            member.module.eval()
         self.engine = build_engine(self.engine_name, self.trainer)
         self.engine.load_state_dict(self._engine_state)
 
@@ -267,7 +258,9 @@ class Environment(ScoresMembers):
             "members": self.roster.state_dict(),
             "halvings": self._halvings,
             "engine": self.engine.state_dict(),
-            "num_groups": {m.name: len(m.optimizer.param_groups) for m in self.roster},
+            "num_groups": {
+                m.name: len(m.optimizer.param_groups) for m in self.roster if not m.spec.frozen
+            },
         }
         keep_validation_due(checkpoint, self.trainer)
 

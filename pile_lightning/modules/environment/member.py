@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.random_stream import RandomStream
 from pile_lightning.modules.environment.specs import MemberSpec
+from pile_lightning.modules.environment.weights import read_weights
 from pile_lightning.optim import NonFiniteGradients
 
 __all__ = ["Fate", "Member"]
@@ -63,10 +64,12 @@ class Member:
         for field, value in (("vocab_size", vocab_size), ("max_seq_len", max_seq_len)):
             asked = spec.from_data.get(field, value)
             if asked != value if field == "vocab_size" else asked < value:
+                remedy = f"leave {field} out, or train this member in a run of its own"
+                if spec.weights is not None:
+                    remedy = f"give the data the tokenizer and the seq_len of {spec.weights}"
                 raise ValueError(
                     f"member {name!r} has {field}={asked}, and the one stream that all members "
-                    f"read has {value}: they share its tokenizer and its rows; leave {field} out, "
-                    f"or train this member in a run of its own"
+                    f"read has {value}: they share its tokenizer and its rows; {remedy}"
                 )
         self.name = name
         self.spec = spec
@@ -103,8 +106,8 @@ class Member:
 
     @property
     def trains(self) -> bool:
-        """Whether it was not stopped."""
-        return self.fate.stopped_step is None
+        """Whether it was not stopped, and is not frozen."""
+        return self.fate.stopped_step is None and not self.spec.frozen
 
     @property
     def optimizer(self) -> Optimizer:
@@ -113,10 +116,16 @@ class Member:
         return self.module.own_optimizer
 
     def configure_model(self) -> None:
-        """Build the network, with the weights that it would have alone."""
+        """Build the network, with the weights that it would have alone, or those from elsewhere."""
         if self.module.network is None:
             with self.stream.built():
                 self.module.configure_model()
+            if self.spec.weights is not None:
+                read_weights(self.module, self.spec.weights, of=f"member {self.name!r}")
+        if self.spec.frozen:
+            self.module.requires_grad_(False)
+            # until training starts: Lightning warns of what is in the other mode then
+            self.module.train()
 
     def watch(self) -> None:
         """Prepare to look for gradients that are not finite."""

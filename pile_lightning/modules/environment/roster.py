@@ -41,16 +41,25 @@ class Roster:
         return [member for member in self if member.trains]
 
     @property
+    def frozen(self) -> list[Member]:
+        """Those that keep the weights that they came with."""
+        return [member for member in self if member.spec.frozen]
+
+    @property
     def computing(self) -> list[Member]:
         """Those that train and have not failed in this step, on this rank."""
         return [member for member in self.training if member.name not in self._errors]
 
     def best(self) -> Member:
-        """Return the member with the best held-out score; the first that trains where none has."""
-        scored = [member for member in self if math.isfinite(member.fate.bits_per_byte)]
+        """Return who has the best held-out score; the first that trains where none has.
+
+        That it is frozen is no merit: what a run is for is what it has trained.
+        """
+        trained = [member for member in self if not member.spec.frozen]
+        scored = [member for member in trained if math.isfinite(member.fate.bits_per_byte)]
         if scored:
             return min(scored, key=lambda member: member.fate.bits_per_byte)
-        return next(iter(self.training or self))
+        return next(iter(self.training or trained))
 
     # -- stopping ---------------------------------------------------------------------------------
 
@@ -193,6 +202,7 @@ class Roster:
                 "parameters": member.num_parameters(),
                 "seed": member.seed,
                 "swept": dict(member.spec.swept),
+                "frozen": member.spec.frozen,
                 "stopped_step": member.fate.stopped_step,
                 "reason": member.fate.reason,
                 "skipped_steps": member.fate.skipped_steps,

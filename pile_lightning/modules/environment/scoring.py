@@ -21,8 +21,12 @@ class ScoresMembers(SpeaksAsBest):
 
     def _scored(self) -> list[Member]:
         """Return those to score: one that was stopped costs nothing while others train."""
-        members = self.roster.training if self.trainer.state.fn == "fit" else list(self.roster)
-        return [member for member in members if member.name not in self._unscored]
+        every = self.trainer.state.fn != "fit"
+        return [
+            member
+            for member in self.roster
+            if (every or member.trains or member.spec.frozen) and member.name not in self._unscored
+        ]
 
     def on_validation_epoch_start(self) -> None:
         """Forget who failed the last time."""
@@ -104,11 +108,14 @@ class ScoresMembers(SpeaksAsBest):
         scores = []
         for member in self._scored():
             loss, bits = (member.logged.pop(f"{prefix}/{n}") for n in ("loss", "bits_per_byte"))
-            scores.append((bits, loss))
+            if not member.spec.frozen:
+                scores.append((bits, loss))
             if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
                 member.fate.scored_step = self.trainer.global_step
                 member.fate.loss, member.fate.bits_per_byte = loss, bits
-        bits, loss = min(scores, key=lambda score: (math.isnan(score[0]), score[0]))
+        bits, loss = min(
+            scores or [(math.nan, math.nan)], key=lambda score: (math.isnan(score[0]), score[0])
+        )
         best = {f"{prefix}/loss": loss, f"{prefix}/bits_per_byte": bits}
         # equal on all ranks; Lightning warns where it is not told to average
         self.log_dict(best | self.couplings.scores(prefix), sync_dist=True)

@@ -37,9 +37,9 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
                 if key.startswith(prefix)
             },
             "hyper_parameters": {
-                **spec["init_args"],
                 "vocab_size": settings["vocab_size"],
                 "max_seq_len": settings["max_seq_len"],
+                **spec["init_args"],
             },
         }
         fate = checkpoint["environment"]["members"][name]["fate"]
@@ -53,7 +53,8 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
         del own["environment"]
         if checkpoint.get("optimizer_states"):
             joint = checkpoint["optimizer_states"][0]
-            groups = range(first_group, first_group + checkpoint["environment"]["num_groups"][name])
+            count = checkpoint["environment"]["num_groups"].get(name, 0)  # none of one frozen
+            groups = range(first_group, first_group + count)
             own["optimizer_states"] = [part_of_optimizer(joint, groups)]
             schedule = checkpoint["lr_schedulers"][0]
             own["lr_schedulers"] = [part_of_schedule(schedule, groups)]
