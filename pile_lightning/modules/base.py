@@ -4,7 +4,7 @@ It trains alone, or as a member of an environment, which calls its hooks and log
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, cast
@@ -75,6 +75,8 @@ class LanguageModule(AwaitsWeights):
         """Where metrics go, of a member of an environment; the trainer by default."""
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
+        self.carried_elsewhere: Collection[nn.Parameter] = frozenset()
+        """Parameters whose gradients another member of an environment divides and clips."""
 
     @abstractmethod
     def loss_sum(self, batch: TokenBatch) -> Tensor:
@@ -186,8 +188,9 @@ class LanguageModule(AwaitsWeights):
             )
 
     def gradients(self) -> list[Tensor]:
-        """Return the gradients that there are."""
-        return [p.grad for p in self.parameters() if p.grad is not None]
+        """Return the gradients that there are, but for those that another member answers for."""
+        elsewhere = self.carried_elsewhere
+        return [p.grad for p in self.parameters() if p.grad is not None and p not in elsewhere]
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         """Log the mean loss of the tokens since the last time, and the learning rate."""

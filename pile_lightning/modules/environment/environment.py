@@ -1,7 +1,7 @@
 """Several models that train side by side on one stream, in one Trainer.
 
 Each row is read, tokenized, packed and moved to the device once. The sum of the members' losses is
-back-propagated: they share no parameter, so each gets the gradient that it would get alone, and one
+back-propagated: where they share no part, each gets the gradient that it would get alone. One
 optimizer steps them all, so that steps, accumulation, logging and checkpoints are those of one
 model. All else is each member's own, also its random numbers: alone and in the environment it comes
 to the same weights, bit for bit.
@@ -26,6 +26,7 @@ from pile_lightning.modules.environment.optimizers import joint_optimizer
 from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.scoring import ScoresMembers
 from pile_lightning.modules.environment.settings import KnowsSettings
+from pile_lightning.modules.environment.sharing import SharedPart, as_shares
 from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, refuse_sharding
@@ -49,13 +50,16 @@ class Environment(ScoresMembers, KnowsSettings):
         sweep: Values to try for each field, such as ``optimizer.lr: [0.01, 0.02]``, of which all
             combinations become members; or a list of settings.
         coupling: What members learn from one another.
+        share: Parts of their networks that several members have in common, such as
+            ``{part: blocks, members: [one, two]}``: trained by the losses of all of them.
         halving: When the worst members stop.
         engine: How losses are computed: ``sequential`` takes one member after another, each bit for
             bit as it would be alone; ``stacked`` those of one shape as one, equal but for rounding;
             ``auto`` times both on the first batch.
 
     Raises:
-        ValueError: For members that there cannot be, and couplings of those that there are not.
+        ValueError: For members that there cannot be, couplings of those that there are not, and
+            parts that cannot be shared.
 
     Example:
         >>> from pile_lightning import CausalLM, DecoderConfig
@@ -76,6 +80,7 @@ class Environment(ScoresMembers, KnowsSettings):
         base: PlainDict | None = None,
         sweep: PlainDict | PlainList | None = None,
         coupling: list[Coupling] | None = None,
+        share: list[SharedPart] | None = None,
         halving: Halving | None = None,
         engine: EngineName = "sequential",
     ) -> None:
@@ -97,7 +102,8 @@ class Environment(ScoresMembers, KnowsSettings):
                 )
                 for name, spec in specs.items()
                 for given in [(members or {}).get(name)]
-            ]
+            ],
+            as_shares(share),
         )
         self.members = nn.ModuleDict(_by_key(self.roster))
         self.couplings = Couplings(from_plain(to_plain(coupling or [])), self.roster)
@@ -123,6 +129,7 @@ class Environment(ScoresMembers, KnowsSettings):
         """Build the networks, each with the weights that it would have alone."""
         for member in self.roster:
             member.configure_model()
+        self.roster.sharing.tie()
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the members, but for the frozen ones: they drop nothing out."""
@@ -201,6 +208,7 @@ class Environment(ScoresMembers, KnowsSettings):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Drop the gradients of those that fail, and divide the others' by their tokens."""
         self.roster.judge(self.trainer)
+        self.roster.sharing.carry()
         for member in self.roster:
             if not member.trains:
                 member.gradients.drop()  # zeros, of ddp, would decay weights and move momenta
@@ -258,6 +266,7 @@ class Environment(ScoresMembers, KnowsSettings):
             "members": self.roster.state_dict(),
             "halvings": self._halvings,
             "engine": self.engine.state_dict(),
+            "left_out": {m.name: m.left_out for m in self.roster if m.borrowed},
             "num_groups": {
                 m.name: len(m.optimizer.param_groups) for m in self.roster if not m.spec.frozen
             },

@@ -90,6 +90,12 @@ class Member:
                     f"environment does not call; say what it computes by {instead}"
                 )
         self.module = module
+        self.shared: set[nn.Parameter] = set()
+        """Parameters that others have too."""
+        self.borrowed: set[nn.Parameter] = set()
+        """Those of them that another's optimizer steps."""
+        self.left_out: list[list[int]] = []
+        """Where these would be in each group of its own optimizer."""
         self.losses: list[Tensor] = []
         """Of the micro-batches of this step."""
         self.trend: Tensor | None = None
@@ -128,9 +134,10 @@ class Member:
             self.module.train()
 
     def watch(self) -> None:
-        """Prepare to look for gradients that are not finite."""
+        """Prepare to look for gradients that are not finite, of what it has for itself."""
         self.losses.clear()
-        self.gradients = NonFiniteGradients(self.module.parameters())
+        own = (p for p in self.module.parameters() if p not in self.shared)
+        self.gradients = NonFiniteGradients(own)
 
     def num_parameters(self) -> int:
         """Count the parameters."""

@@ -1,7 +1,7 @@
 """The members of an environment: which of them train, which were stopped and why, which is best."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from pile_lightning.modules.environment.failing import gathered, words
 from pile_lightning.modules.environment.halving import losers
 from pile_lightning.modules.environment.member import Member
+from pile_lightning.modules.environment.sharing import SharedPart, Sharing
 
 __all__ = ["Roster"]
 
@@ -21,10 +22,15 @@ class Roster:
 
     Args:
         members: The members.
+        shares: Parts of networks that several of them have in common.
+
+    Raises:
+        ValueError: For parts that they cannot share.
     """
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], shares: Sequence[SharedPart] = ()) -> None:
         self._members = {member.name: member for member in members}
+        self.sharing = Sharing(shares, self._members)
         self.most_skipped = 10
         """Skipped steps in a row that stop a member."""
         self._errors: dict[str, Exception] = {}
@@ -95,9 +101,16 @@ class Roster:
         is_bad, is_failed = flags.tolist()
         step = trainer.global_step
         reasons = gathered({name: words(e) for name, e in errors.items()}, any(is_failed))
-        for member, bad_ranks, failed_ranks in zip(judged, is_bad, is_failed, strict=True):
+        bad_ranks_of, dragged = self.sharing.judge(
+            {member.name: ranks for member, ranks in zip(judged, is_bad, strict=True)}, looks=looks
+        )
+        for member, failed_ranks in zip(judged, is_failed, strict=True):
             member.losses.clear()
-            if not bad_ranks:
+            if member.name in dragged:
+                member.fate.skipped_steps += 1
+                member.gradients.drop()
+                continue
+            if not bad_ranks_of[member.name]:
                 member.fate.in_a_row = 0
                 continue
             member.gradients.drop()
@@ -123,7 +136,8 @@ class Roster:
     def stop(self, member: Member, step: int, reason: str) -> None:
         """Let a member train no more; its weights are those of ``step``."""
         member.fate.stopped_step, member.fate.reason = step, reason
-        message = f"member {member.name!r} stops, with the weights of step {step}: {reason}"
+        but = self.sharing.goes_on(member)
+        message = f"member {member.name!r} stops, with the weights of step {step}{but}: {reason}"
         if reason.startswith("halving"):
             rank_zero_info(message)
         else:

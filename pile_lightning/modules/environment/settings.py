@@ -3,6 +3,7 @@
 from typing import Any
 
 from pile_lightning.config import from_plain
+from pile_lightning.modules.environment.sharing import as_shares, check_shares
 from pile_lightning.modules.environment.specs import (
     PlainDict,
     PlainList,
@@ -24,6 +25,7 @@ class KnowsSettings:
         base: PlainDict | None = None,
         sweep: PlainDict | PlainList | None = None,
         coupling: PlainList | None = None,
+        share: PlainList | None = None,
         **others: Any,
     ) -> None:
         """Raise what making an environment would, before there is any data.
@@ -33,13 +35,16 @@ class KnowsSettings:
             base: As for the class.
             sweep: As for the class.
             coupling: As for the class, as plain data.
+            share: As for the class, as plain data.
             others: Not looked at.
 
         Raises:
-            ValueError: For members that there cannot be, and couplings of those that there are not.
+            ValueError: For members that there cannot be, and what is between those that there are
+                not.
         """
         specs = member_specs(members, base, sweep)
         check_couplings(from_plain(coupling or []), list(specs))
+        check_shares(as_shares(share), {name: spec.frozen for name, spec in specs.items()})
 
     @staticmethod
     def complete_settings(

@@ -1,9 +1,13 @@
 """Members that fail."""
 
+from dataclasses import dataclass
+
 import torch
 
+from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.modules import CausalLM, LanguageModule
-from pile_lightning.nn import DecoderConfig, NetworkConfig
+from pile_lightning.nn import DecoderConfig, NetworkConfig, cross_entropy_sum
+from pile_lightning.optim import OptimizerConfig
 
 
 class Breaks(CausalLM):
@@ -46,6 +50,33 @@ class Hiccups(Breaks):
         self.calls += 1
         loss = CausalLM.loss_sum(self, batch)
         return loss * torch.inf if self.calls == self.at else loss
+
+
+class Backwards(CausalLM):
+    """Another task: what came before each token."""
+
+    def loss_sum(self, batch):
+        logits = self(batch)
+        known = (batch["labels"] != IGNORE_INDEX) & (batch["position_ids"] > 0)
+        before = batch["input_ids"].roll(1, dims=1).masked_fill(~known, IGNORE_INDEX)
+        return cross_entropy_sum(logits, before)
+
+
+class Twice(CausalLM):
+    """Its loss counts twice."""
+
+    def loss_sum(self, batch):
+        return 2 * super().loss_sum(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDConfig(OptimizerConfig):
+    """Steps by the gradient itself."""
+
+    lr: float = 0.1
+
+    def build(self, network):
+        return torch.optim.SGD(network.parameters(), lr=self.lr)
 
 
 class BreaksScored(CausalLM):
