@@ -1,6 +1,13 @@
-"""Arguments of environments of seconds, for tests to run."""
+"""Environments of seconds, for tests to run."""
 
 import json
+import os
+import subprocess
+import sys
+
+import torch
+
+from tests.conftest import REPOSITORY
 
 
 def tiny_run(corpus):
@@ -32,3 +39,30 @@ def sweep_of(**fields):
         f"--model.base={json.dumps(base)}",
         f"--model.sweep={json.dumps(fields)}",
     ]
+
+
+def state_of(path):
+    """Return the weights in an environment's checkpoint, and how its members fare."""
+    state = torch.load(path, weights_only=True)
+    return state["state_dict"], state["environment"]["members"]
+
+
+def fit_on_ranks(ranks, *arguments, cwd, cache):
+    """Train in a process of its own, or in two that talk over gloo."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(REPOSITORY / "train.py"),
+            "fit",
+            *arguments,
+            "--trainer.accelerator=cpu",
+            f"--trainer.devices={ranks}",
+            f"--trainer.strategy={'ddp' if ranks > 1 else 'auto'}",
+        ],
+        cwd=cwd,
+        env={**os.environ, "PILE_CACHE": str(cache), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr

@@ -57,8 +57,9 @@ class Backwards(CausalLM):
 
     def loss_sum(self, batch):
         logits = self(batch)
-        known = (batch["labels"] != IGNORE_INDEX) & (batch["position_ids"] > 0)
-        before = batch["input_ids"].roll(1, dims=1).masked_fill(~known, IGNORE_INDEX)
+        before = batch["input_ids"].roll(1, dims=1)
+        before = before.masked_fill(batch["labels"] == IGNORE_INDEX, IGNORE_INDEX)
+        before[:, 0] = IGNORE_INDEX
         return cross_entropy_sum(logits, before)
 
 
