@@ -48,7 +48,11 @@ class KnowsSettings:
 
     @staticmethod
     def complete_settings(
-        *, members: PlainDict | None = None, checkpoint: str | None = None, **others: Any
+        *,
+        members: PlainDict | None = None,
+        base: PlainDict | None = None,
+        checkpoint: str | None = None,
+        **others: Any,
     ) -> dict[str, Any]:
         """Return the settings that change where members say by themselves what their weights say.
 
@@ -56,6 +60,7 @@ class KnowsSettings:
 
         Args:
             members: As for the class.
+            base: As for the class.
             checkpoint: What a run goes on from, if it does.
             others: Not looked at.
 
@@ -63,11 +68,12 @@ class KnowsSettings:
             FileNotFoundError: For weights that there are not.
             ValueError: For members that there cannot be.
         """
-        if not members:
-            return {}
-        return {
-            "members": {
+        found: dict[str, Any] = {}
+        if members:
+            found["members"] = {
                 name: complete_member(name, member, checkpoint=checkpoint)
                 for name, member in members.items()
             }
-        }
+        if base:
+            found["base"] = complete_member("base", base)
+        return found

@@ -110,17 +110,16 @@ def complete_member(name: str, member: Any, *, checkpoint: str | None = None) ->
 
     Args:
         name: Its name.
-        member: Plain data; what has no ``weights`` is returned as it is.
+        member: Plain data; what has its weights from nowhere is returned as it is.
         checkpoint: Where a run that goes on finds what the member was, if its weights are gone.
 
     Raises:
         FileNotFoundError: For weights that are gone, where no checkpoint knows them.
         ValueError: For settings that there are not.
     """
-    if not isinstance(member, Mapping) or member.get("weights") is None:
-        return member
     try:
-        return _spec(f"member {name!r}", member, {}).plain()
+        spec = _spec(f"member {name!r}", member, {})
+        return member if spec.origin is None else spec.plain()
     except FileNotFoundError:
         known = {} if checkpoint is None else settings_of(checkpoint).get("members", {})
         if name not in known:

@@ -77,7 +77,8 @@ class Couplings:
                     f"member {name!r} is coupled by its logits, which {type(module).__name__} has "
                     f"no method for; derive it from CausalLM"
                 )
-            module.keeps_hidden = True
+            # of one frozen there is no loss, and nothing to keep for its logits
+            module.keeps_hidden = not roster[name].spec.frozen
         self._scores: tuple[BitsPerByte, Perplexity] | None = None
 
     def setup(self, device: torch.device) -> None:

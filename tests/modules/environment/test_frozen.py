@@ -142,6 +142,19 @@ def test_a_member_begins_with_weights_and_trains_on(run, make_environment, make_
     assert not torch.equal(on.network.embedding.weight, run[1].network.embedding.weight)
 
 
+def test_a_sweep_begins_with_weights(run, make_environment, make_trainer):
+    base = {"weights": str(run[0])}
+    [completed] = Environment.complete_settings(base=base).values()
+    for each in (base, completed):
+        environment = make_environment(base=each, sweep={"optimizer.lr": [0.0, 0.01]})
+        make_trainer(max_steps=2, max_epochs=1).fit(environment, ToyData())
+        assert_equal(run[1], environment.roster["lr=0.0"].module)
+        assert not torch.equal(
+            environment.roster["lr=0.01"].module.network.embedding.weight,
+            run[1].network.embedding.weight,
+        )
+
+
 def test_a_frozen_module_of_ones_own_is_a_frozen_member(run, make_environment, make_trainer):
     teacher = copy.deepcopy(run[1])
     teacher.freeze()
