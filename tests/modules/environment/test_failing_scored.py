@@ -10,7 +10,7 @@ from tests.modules.environment.conftest import UNLIKE, ToyData, assert_equal, me
 KIND = "tests.modules.environment.members.BreaksScored"
 OTHERS = {name: UNLIKE[name] for name in ("plain", "dropping")}
 # of two batches a validation: at once, in the midst of one, and in the second one
-BREAKS = [(0, 3), (1, 3), (2, 6)]
+BREAKS = [(0, 3), pytest.param(1, 3, marks=pytest.mark.slow), (2, 6)]
 
 
 @pytest.mark.parametrize(("at", "step"), BREAKS)

@@ -165,7 +165,7 @@ def test_a_frozen_module_of_ones_own_is_a_frozen_member(run, make_environment, m
     assert_equal(run[1], environment.roster["teacher"].module)
 
 
-@pytest.mark.parametrize("engine", ["stacked", "auto"])
+@pytest.mark.parametrize("engine", [pytest.param("stacked", marks=pytest.mark.slow), "auto"])
 def test_other_engines_leave_it_alone(engine, run, make_environment, make_trainer):
     alike = {"weights": str(run[0]), "init_args": {"network": {"d_model": 48, "num_layers": 1}}}
     members = members_of(run) | {"student": alike, "two": alike | {"seed": 1}}

@@ -80,7 +80,7 @@ def test_all_shared_and_one_loss_is_one_model_of_twice_the_loss(make_environment
     assert not any(group["params"] for group in two.roster["other"].optimizer.param_groups)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_member_that_shares_nothing_never_knows(accumulate, make_environment, make_trainer):
     spec = member(48, seed=4)
     both = make_environment({**TASKS, "apart": spec}, share=BLOCKS)
@@ -141,7 +141,7 @@ def test_resumed_is_uninterrupted_and_members_load_alone(make_environment, make_
         assert not torch.equal(moved, loaded.roster[name].module.network.embedding.weight)
 
 
-@pytest.mark.parametrize("engine", ["stacked", "auto"])
+@pytest.mark.parametrize("engine", ["stacked", pytest.param("auto", marks=pytest.mark.slow)])
 def test_other_engines_leave_those_that_share_alone(engine, make_environment, make_trainer):
     members = {**TASKS, "one": member(seed=5), "two": member(seed=6)}
     found = []
@@ -154,7 +154,7 @@ def test_other_engines_leave_those_that_share_alone(engine, make_environment, ma
 
 
 @pytest.mark.parametrize("kind", ["Diverges", "Breaks"])
-@pytest.mark.parametrize("owner", [True, False])
+@pytest.mark.parametrize("owner", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_part_goes_on_when_one_that_shares_it_stops(kind, owner, make_environment, make_trainer):
     warnings.filterwarnings("ignore", message=".*(has a loss or gradient|leave this step).*")
     members = {"bad": member(kind=OWN + kind, at=2, seed=8), **TASKS}
