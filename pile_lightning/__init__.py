@@ -15,6 +15,7 @@ from pile_lightning.modules import (
     Halving,
     LanguageModule,
     MutualLearning,
+    SharedPart,
 )
 from pile_lightning.nn import DecoderConfig, NetworkConfig, Pile
 from pile_lightning.parallel import ShardedStrategy, SpreadStrategy
@@ -32,6 +33,7 @@ __all__ = [
     "MutualLearning",
     "NetworkConfig",
     "Pile",
+    "SharedPart",
     "ShardedStrategy",
     "SpreadStrategy",
     "StreamedText",

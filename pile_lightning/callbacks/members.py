@@ -22,7 +22,7 @@ class Ranks(Protocol):
     """A module of several models that knows which is better."""
 
     def ranking(self) -> list[dict[str, Any]]:
-        """Return a row a member, the best first."""
+        """Return a row a member, the best first, also of those that are frozen."""
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ def ranking_table(rows: list[dict[str, Any]]) -> list[str]:
 
     Example:
         >>> row = {"loss": 2.0, "parameters": 1000, "seed": 0, "stopped_step": None, "reason": None,
-        ...        "skipped_steps": 0}
+        ...        "skipped_steps": 0, "frozen": False}
         >>> rows = [row | {"name": "a", "bits_per_byte": 1.5},
         ...         row | {"name": "b", "bits_per_byte": 1.75, "stopped_step": 9, "reason": "nan"}]
         >>> print("\n".join(ranking_table(rows)))
@@ -61,7 +61,7 @@ def ranking_table(rows: list[dict[str, Any]]) -> list[str]:
             short(row["parameters"]),
             str(row["seed"]),
             str(row["skipped_steps"] or ""),
-            "the end" if row["stopped_step"] is None else f"step {row['stopped_step']}",
+            _trained_to(row),
         ]
         for place, row in enumerate(rows, start=1)
     ]
@@ -80,6 +80,12 @@ def ranking_table(rows: list[dict[str, Any]]) -> list[str]:
         f"  {row['name']} stopped at step {row['stopped_step']}: {row['reason'][:_MOST_REASON]}"
         for row in stopped
     ]
+
+
+def _trained_to(row: Mapping[str, Any]) -> str:
+    if row["frozen"]:
+        return "frozen"
+    return "the end" if row["stopped_step"] is None else f"step {row['stopped_step']}"
 
 
 def _digits(value: float) -> str:

@@ -5,7 +5,7 @@ import lzma
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -63,7 +63,7 @@ class Report(Callback):
         self._scored_step = trainer.global_step
         prefix, scores = "val/", dict(trainer.callback_metrics)
         if isinstance(pl_module, Ranks):
-            prefix = f"val/{pl_module.ranking()[0]['name']}/"
+            prefix = f"val/{_best(pl_module)['name']}/"
         self._scores = {
             name.removeprefix(prefix).removesuffix("/bits_per_byte"): float(value)
             for name, value in scores.items()
@@ -97,7 +97,7 @@ class Report(Callback):
 
     def _training(self, trainer: Trainer, pl_module: LightningModule, steps: int) -> list[str]:
         seconds = time.perf_counter() - self._began
-        millions = sum(p.numel() for p in pl_module.parameters()) / 1e6
+        millions = sum(p.numel() for p in pl_module.parameters() if p.requires_grad) / 1e6
         minutes = f"{int(seconds // 60)} min {seconds % 60:.0f} s"
         counted = next((c.tokens for c in trainer.callbacks if isinstance(c, Throughput)), None)
         ranked = pl_module.ranking() if isinstance(pl_module, Ranks) else []
@@ -112,7 +112,7 @@ class Report(Callback):
         """Return bits per byte of the model now and at its best, or of the best of several."""
         score = self._scores["bits_per_byte"]
         if isinstance(pl_module, Ranks):
-            first = pl_module.ranking()[0]
+            first = _best(pl_module)
             rows = {f"the best member, step {first['scored_step']}": score}
             together = trainer.callback_metrics.get("val/ensemble/bits_per_byte")
             if together is not None:
@@ -166,13 +166,18 @@ class Report(Callback):
         }
         use = folder
         if isinstance(pl_module, Ranks) and (folder / "members").is_dir():
-            use = folder / "members" / pl_module.ranking()[0]["name"]
+            use = folder / "members" / _best(pl_module)["name"]
         listed = [
             f"  {name:<15} {note}".rstrip()
             for name, note in found.items()
             if (folder / name).exists()
         ]
         return [f"{folder}/", *listed, "", "Next:", f'  pile generate {use} --prompt "def "']
+
+
+def _best(module: Ranks) -> dict[str, Any]:
+    """Return the row of the best member that is not frozen."""
+    return next(row for row in module.ranking() if not row["frozen"])
 
 
 def _collect(texts: Iterator[str]) -> tuple[bytes, int, bool]:

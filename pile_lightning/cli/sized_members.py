@@ -82,6 +82,8 @@ def read_sized_members(run: Path) -> tuple[list[SizedMember], dict[str, str]]:
         if score is None or score[0] < last_step:
             ended = "was never scored" if score is None else f"was stopped after step {score[0]}"
             left_out[name] = f"{ended}, and the others were scored at step {last_step}"
+        elif settings["members"][name].get("frozen"):
+            left_out[name] = "it is frozen, and what it was trained on is not known here"
         elif not math.isfinite(score[1]):
             left_out[name] = f"its score is {score[1]}"
         else:

@@ -127,13 +127,13 @@ class PileCLI(LightningCLI):
         """Parse, and take the checkpoint out: the config alone says what the model is."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
-        _check_model(config.model)
         _score_at_least_once(config.trainer)
         tell_ranks(config.trainer, config.model)
         folder = Path(config.trainer.default_root_dir)
         self.checkpoint = resolve_checkpoint(
             config.ckpt_path, folder, may_be_fresh=self.config.subcommand == "fit"
         )
+        _check_model(config.model, self.checkpoint)
         config.ckpt_path = None
         config.weights_only = True  # a checkpoint is data: loading one never runs code
 
@@ -172,10 +172,16 @@ class PileCLI(LightningCLI):
         return trainer
 
 
-def _check_model(model: Any) -> None:
-    """Let a model that can judge its settings do so before text is prepared for it."""
+def _check_model(model: Any, checkpoint: str | None) -> None:
+    """Let a model that can complete and judge its settings do so before text is prepared for it."""
     module, _, name = model.class_path.rpartition(".")
-    check = getattr(getattr(sys.modules.get(module), name, None), "check_settings", None)
+    kind = getattr(sys.modules.get(module), name, None)
+    complete = getattr(kind, "complete_settings", None)
+    if complete is not None:
+        settings = complete(**model.init_args.as_dict(), checkpoint=checkpoint)
+        for field, value in settings.items():
+            model.init_args[field] = value
+    check = getattr(kind, "check_settings", None)
     if check is not None:
         check(**model.init_args.as_dict())
 

@@ -27,6 +27,7 @@ from pile_lightning.data.sources import Source, as_sources
 from pile_lightning.data.store import FORMAT, TokenStore
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.vocabulary import vocabulary_difference
 
 __all__ = ["TextModule"]
 
@@ -147,6 +148,18 @@ class TextModule(LightningDataModule):
             if bpe_vocab_size(self.tokenizer_spec) is None
             else self.store.tokenizer
         )
+
+    def vocabulary_difference(self, other: str) -> str | None:
+        """Say an id that another tokenizer means otherwise by; None where there is none.
+
+        Args:
+            other: What ``tokenizer`` may be, but for one to train.
+
+        Raises:
+            FileNotFoundError: For a path that does not exist.
+            ValueError: For a name that neither this machine nor Hugging Face knows.
+        """
+        return vocabulary_difference(self.tokenizer, load_tokenizer(other))
 
     @cached_property
     def store_path(self) -> Path:

@@ -9,6 +9,7 @@ from pile_lightning.modules.environment import (
     Environment,
     Halving,
     MutualLearning,
+    SharedPart,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "Halving",
     "LanguageModule",
     "MutualLearning",
+    "SharedPart",
 ]

@@ -4,12 +4,11 @@ It trains alone, or as a member of an environment, which calls its hooks and log
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-from lightning import LightningModule
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -19,17 +18,18 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
+from pile_lightning.modules.awaiting import AwaitsWeights
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.modules.validation_due import keep_validation_due
-from pile_lightning.nn import NetworkConfig
+from pile_lightning.nn import NetworkConfig, weights_follow
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
 __all__ = ["LanguageModule"]
 
 
-class LanguageModule(LightningModule):
+class LanguageModule(AwaitsWeights):
     """Train a network on token batches; sub-classes say what the loss of a batch is.
 
     Hyper-parameters are plain data in the checkpoint, also those that a sub-class adds with
@@ -75,6 +75,8 @@ class LanguageModule(LightningModule):
         """Where metrics go, of a member of an environment; the trainer by default."""
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
+        self.carried_elsewhere: Collection[nn.Parameter] = frozenset()
+        """Parameters whose gradients another member of an environment divides and clips."""
 
     @abstractmethod
     def loss_sum(self, batch: TokenBatch) -> Tensor:
@@ -101,10 +103,11 @@ class LanguageModule(LightningModule):
         Raises:
             ValueError: For a checkpoint that is damaged.
         """
-        if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
-            with as_file(checkpoint_path) as file:
-                return cast(Self, super().load_from_checkpoint(file, *settings, **more))
-        return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
+        with weights_follow():
+            if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
+                with as_file(checkpoint_path) as file:
+                    return cast(Self, super().load_from_checkpoint(file, *settings, **more))
+            return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
 
     # -- building ---------------------------------------------------------------------------------
 
@@ -185,8 +188,9 @@ class LanguageModule(LightningModule):
             )
 
     def gradients(self) -> list[Tensor]:
-        """Return the gradients that there are."""
-        return [p.grad for p in self.parameters() if p.grad is not None]
+        """Return the gradients that there are, but for those that another member answers for."""
+        elsewhere = self.carried_elsewhere
+        return [p.grad for p in self.parameters() if p.grad is not None and p not in elsewhere]
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         """Log the mean loss of the tokens since the last time, and the learning rate."""

@@ -2,12 +2,14 @@
 
 from pile_lightning.nn import masks
 from pile_lightning.nn.attention import Attention, AttentionConfig, CrossAttention
+from pile_lightning.nn.awaited import await_weights, check_weights, weights_follow, will_follow
 from pile_lightning.nn.block import Block
 from pile_lightning.nn.cache import KVCache, LayerCache
 from pile_lightning.nn.decoder import Decoder, DecoderConfig
 from pile_lightning.nn.feed_forward import ACTIVATIONS, FeedForward, FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
 from pile_lightning.nn.generation import Completion, complete, generate
+from pile_lightning.nn.hugging_face import HuggingFaceConfig, HuggingFaceNetwork
 from pile_lightning.nn.inference import Quantization, fast_dtype, optimize_for_inference
 from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
 from pile_lightning.nn.logit_cap import cap_logits
@@ -46,6 +48,8 @@ __all__ = [
     "DecoderConfig",
     "FeedForward",
     "FeedForwardConfig",
+    "HuggingFaceConfig",
+    "HuggingFaceNetwork",
     "InitConfig",
     "InitRule",
     "KVCache",
@@ -74,7 +78,9 @@ __all__ = [
     "Tables",
     "TablesConfig",
     "attention_flops",
+    "await_weights",
     "cap_logits",
+    "check_weights",
     "complete",
     "cross_entropy_sum",
     "fast_dtype",
@@ -86,5 +92,7 @@ __all__ = [
     "optimize_for_inference",
     "resized",
     "sample",
+    "weights_follow",
     "widened",
+    "will_follow",
 ]

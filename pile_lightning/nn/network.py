@@ -53,6 +53,11 @@ class NetworkConfig(ABC):
         )
     """
 
+    @property
+    def origin(self) -> str | None:
+        """Folder or name of what was trained elsewhere, where its weights are read from there."""
+        return None
+
     @abstractmethod
     def build(self, *, vocab_size: int, max_seq_len: int) -> nn.Module:
         """Make the network, with initialised weights, for ids below ``vocab_size``.

@@ -17,6 +17,7 @@ from pile_lightning.optim.joint import (
     joint_schedule,
     part_of_optimizer,
     part_of_schedule,
+    put_back,
 )
 from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise, step_together
 from pile_lightning.optim.schedules import (
@@ -57,6 +58,7 @@ __all__ = [
     "parameter_roles",
     "part_of_optimizer",
     "part_of_schedule",
+    "put_back",
     "rate_factor",
     "step_together",
     "update_average",

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.optim.muon import step_together
 from pile_lightning.optim.stepping import Stepping
 
-__all__ = ["JointOptimizer", "joint_schedule", "part_of_optimizer", "part_of_schedule"]
+__all__ = ["JointOptimizer", "joint_schedule", "part_of_optimizer", "part_of_schedule", "put_back"]
 
 
 class JointOptimizer(Stepping):
@@ -113,6 +113,32 @@ def part_of_optimizer(state: Mapping[str, Any], groups: range) -> dict[str, Any]
         "param_groups": [
             {**group, "params": [numbers[p] for p in group["params"]]} for group in own
         ],
+    }
+
+
+def put_back(state: Mapping[str, Any], left_out: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Make room in an optimizer's state for parameters that it was kept from, with none of theirs.
+
+    Args:
+        state: A ``state_dict``, of parameters counted from 0.
+        left_out: For each group, where in it they would be.
+
+    Example:
+        >>> state = {"state": {0: {"step": 1}}, "param_groups": [{"params": [0]}, {"params": []}]}
+        >>> put_back(state, [[0], [0]])
+        {'state': {1: {'step': 1}}, 'param_groups': [{'params': [0, 1]}, {'params': [2]}]}
+    """
+    numbers: dict[int, int] = {}
+    groups, total = [], 0
+    for group, places in zip(state["param_groups"], left_out, strict=True):
+        count = len(group["params"]) + len(places)
+        kept = [total + place for place in range(count) if place not in places]
+        numbers |= dict(zip(group["params"], kept, strict=True))
+        groups.append({**group, "params": list(range(total, total + count))})
+        total += count
+    return {
+        "state": {numbers[old]: value for old, value in state["state"].items()},
+        "param_groups": groups,
     }
 
 

@@ -1,9 +1,15 @@
-"""Arguments of environments of seconds, for tests to run."""
+"""Environments of seconds, for tests to run."""
 
 import csv
 import json
+import os
+import subprocess
+import sys
+
+import torch
 
 from pile_lightning.callbacks import read_metrics
+from tests.conftest import REPOSITORY
 
 
 def tiny_run(corpus):
@@ -49,3 +55,30 @@ def write(run, rows):
 def rewrite(run, change):
     """Change each row of the metrics of a run."""
     write(run, [change(row) for row in read_metrics(run / "metrics.csv")])
+
+
+def state_of(path):
+    """Return the weights in an environment's checkpoint, and how its members fare."""
+    state = torch.load(path, weights_only=True)
+    return state["state_dict"], state["environment"]["members"]
+
+
+def fit_on_ranks(ranks, *arguments, cwd, cache):
+    """Train in a process of its own, or in two that talk over gloo."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(REPOSITORY / "train.py"),
+            "fit",
+            *arguments,
+            "--trainer.accelerator=cpu",
+            f"--trainer.devices={ranks}",
+            f"--trainer.strategy={'ddp' if ranks > 1 else 'auto'}",
+        ],
+        cwd=cwd,
+        env={**os.environ, "PILE_CACHE": str(cache), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,17 +1,13 @@
 """Environments that were stopped, killed or spread over ranks end as those that were not."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from pile_lightning.callbacks import read_metrics
-from tests.cli.environments import init_args, sweep_of, tiny_run
+from tests.cli.environments import fit_on_ranks, init_args, state_of, sweep_of, tiny_run
 from tests.cli.killing import kill_after_a_save
-from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +22,6 @@ HALVED = [
     "--last_checkpoint.every_n_steps=2",
     "--trainer.val_check_interval=4",
 ]
-
-
-def state_of(path):
-    state = torch.load(path, weights_only=True)
-    return state["state_dict"], state["environment"]["members"]
 
 
 def assert_same(one, two):
@@ -112,18 +103,17 @@ def test_two_ranks_are_one_process(accumulate, engine, tiny, tmp_path, cache):
             "class_path": own + "Diverges",
             "init_args": init_args(optimizer=adam, at=4 * accumulate),
         },
+        "unscored": {
+            "class_path": own + "BreaksScoredOnOneRank",
+            "init_args": init_args(optimizer=adam, at=1),
+        },
     }
     found = []
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
-        command = [
-            sys.executable,
-            str(REPOSITORY / "train.py"),
-            "fit",
+        fit_on_ranks(
+            ranks,
             *[argument for argument in tiny if "limit_val" not in argument],
-            "--trainer.accelerator=cpu",
-            f"--trainer.devices={ranks}",
-            f"--trainer.strategy={'ddp' if ranks > 1 else 'auto'}",
             f"--trainer.accumulate_grad_batches={accumulate}",
             f"--trainer.val_check_interval={5 * accumulate}",
             "--trainer.max_steps=10",
@@ -134,16 +124,9 @@ def test_two_ranks_are_one_process(accumulate, engine, tiny, tmp_path, cache):
             "--model.coupling=[{'class_path': 'pile_lightning.Distillation', "
             "'init_args': {'teacher': 'wide', 'students': ['plain']}}]",
             "--non_finite.max_in_a_row=2",
-        ]
-        done = subprocess.run(
-            command,
             cwd=tmp_path,
-            env={**os.environ, "PILE_CACHE": str(cache), "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-            timeout=300,
+            cache=cache,
         )
-        assert done.returncode == 0, done.stderr
         found.append(
             (*state_of(folder / "checkpoints/last.ckpt"), read_metrics(folder / "metrics.csv"))
         )
@@ -152,7 +135,7 @@ def test_two_ranks_are_one_process(accumulate, engine, tiny, tmp_path, cache):
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
     stopped = {name: member["fate"]["stopped_step"] for name, member in fates.items()}
     trained = dict.fromkeys(["plain", "wide", "alike"])
-    assert stopped == {**trained, "breaks": 3, "diverges": 4}
+    assert stopped == {**trained, "breaks": 3, "diverges": 4, "unscored": 5}
     assert stopped == {name: member["fate"]["stopped_step"] for name, member in its_fates.items()}
     for row, its_row in zip(metrics, its_metrics, strict=True):
         assert row.keys() == its_row.keys()

@@ -8,6 +8,7 @@ from pile_lightning.modules.environment.coupling import (
 )
 from pile_lightning.modules.environment.environment import Environment
 from pile_lightning.modules.environment.halving import Halving
+from pile_lightning.modules.environment.sharing import SharedPart
 
 __all__ = [
     "Coupling",
@@ -16,4 +17,5 @@ __all__ = [
     "Environment",
     "Halving",
     "MutualLearning",
+    "SharedPart",
 ]

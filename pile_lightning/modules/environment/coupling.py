@@ -31,7 +31,8 @@ class Coupling(ABC):
         """Return by name what is added to members' losses, summed over the predicted tokens.
 
         Args:
-            logits: Of those of its members that train (batch, seq, vocab), by name.
+            logits: Of those of its members that train, and of the frozen ones (batch, seq, vocab),
+                by name.
             batch: What they have read.
         """
         return {}
@@ -79,10 +80,10 @@ def divergence(
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Coupling):
-    """Students that imitate what a teacher, which trains beside them, thinks of each token.
+    """Students that imitate what a teacher thinks of each token.
 
     A student's loss is its own and ``weight`` times the divergence from the teacher, which trains
-    as it would alone.
+    beside them as it would alone, or is frozen.
 
     Example:
         >>> Distillation(teacher="big", students=["small"]).names

@@ -1,14 +1,14 @@
 """Several models that train side by side on one stream, in one Trainer.
 
 Each row is read, tokenized, packed and moved to the device once. The sum of the members' losses is
-back-propagated: they share no parameter, so each gets the gradient that it would get alone, and one
+back-propagated: where they share no part, each gets the gradient that it would get alone. One
 optimizer steps them all, so that steps, accumulation, logging and checkpoints are those of one
 model. All else is each member's own, also its random numbers: alone and in the environment it comes
 to the same weights, bit for bit.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,34 +24,42 @@ from pile_lightning.modules.environment.member import Member
 from pile_lightning.modules.environment.optimizers import joint_optimizer
 from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.scoring import ScoresMembers
+from pile_lightning.modules.environment.settings import KnowsSettings
+from pile_lightning.modules.environment.sharing import SharedPart, as_shares
 from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
-from pile_lightning.modules.environment.together import Couplings, check_couplings, refuse_sharding
+from pile_lightning.modules.environment.together import Couplings, refuse_sharding
+from pile_lightning.modules.environment.vocabulary import check_vocabularies
 from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["Environment"]
 
 
-class Environment(ScoresMembers):
+class Environment(ScoresMembers, KnowsSettings):
     """Named models, each trained as it would be alone, in one run.
 
     Args:
         members: For each name a ``class_path`` with ``init_args``, and perhaps a ``seed`` and a
-            ``gradient_clip_val`` of its own; in Python a module will do.
+            ``gradient_clip_val`` of its own; in Python a module will do. ``weights`` names a run, a
+            checkpoint or a folder of Hugging Face's to begin with, which says what is left out;
+            with ``frozen: true`` it stays so, is scored, and may be imitated.
         vocab_size: Number of token ids; from the command line it comes from the data.
         max_seq_len: Longest context in tokens; from the command line it comes from the data.
         base: What all members of a sweep have: ``class_path`` and ``init_args``.
         sweep: Values to try for each field, such as ``optimizer.lr: [0.01, 0.02]``, of which all
             combinations become members; or a list of settings.
         coupling: What members learn from one another.
+        share: Parts of their networks that several members have in common, such as
+            ``{part: blocks, members: [one, two]}``: trained by the losses of all of them.
         halving: When the worst members stop.
         engine: How losses are computed: ``sequential`` takes one member after another, each bit for
             bit as it would be alone; ``stacked`` those of one shape as one, equal but for rounding;
             ``auto`` times both on the first batch.
 
     Raises:
-        ValueError: For members that there cannot be, and couplings of those that there are not.
+        ValueError: For members that there cannot be, couplings of those that there are not, and
+            parts that cannot be shared.
 
     Example:
         >>> from pile_lightning import CausalLM, DecoderConfig
@@ -72,6 +80,7 @@ class Environment(ScoresMembers):
         base: PlainDict | None = None,
         sweep: PlainDict | PlainList | None = None,
         coupling: list[Coupling] | None = None,
+        share: list[SharedPart] | None = None,
         halving: Halving | None = None,
         engine: EngineName = "sequential",
     ) -> None:
@@ -93,7 +102,8 @@ class Environment(ScoresMembers):
                 )
                 for name, spec in specs.items()
                 for given in [(members or {}).get(name)]
-            ]
+            ],
+            as_shares(share),
         )
         self.members = nn.ModuleDict(_by_key(self.roster))
         self.couplings = Couplings(from_plain(to_plain(coupling or [])), self.roster)
@@ -103,36 +113,13 @@ class Environment(ScoresMembers):
         self._engine_state: dict[str, Any] = {}
         self._halvings = 0
 
-    @staticmethod
-    def check_settings(
-        *,
-        members: PlainDict | None = None,
-        base: PlainDict | None = None,
-        sweep: PlainDict | PlainList | None = None,
-        coupling: PlainList | None = None,
-        **others: Any,
-    ) -> None:
-        """Raise what making an environment would, before there is any data.
-
-        Args:
-            members: As for the class.
-            base: As for the class.
-            sweep: As for the class.
-            coupling: As for the class, as plain data.
-            others: Not looked at.
-
-        Raises:
-            ValueError: For members that there cannot be, and couplings of those that there are not.
-        """
-        specs = member_specs(members, base, sweep)
-        check_couplings(from_plain(coupling or []), list(specs))
-
     # -- building ---------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Attach the members to the trainer, and open their metrics."""
         refuse_sharding(self.trainer.strategy)
         self.check_ranks()
+        check_vocabularies(self.roster, self.trainer)
         for member in self.roster:
             member.module.trainer = self.trainer
             member.module.log_to = partial(self._log_of, member)
@@ -145,10 +132,19 @@ class Environment(ScoresMembers):
         for member in self.roster:
             if member.here:
                 member.configure_model()
+        self.roster.sharing.tie()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the members, but for the frozen ones: they drop nothing out."""
+        super().train(mode)
+        for member in self.roster.frozen:
+            member.module.eval()
+        return self
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Join the members' optimizers and schedules."""
-        return joint_optimizer(list(self.roster), together=self.engine_name != "sequential")
+        trained = [member for member in self.roster if not member.spec.frozen]
+        return joint_optimizer(trained, together=self.engine_name != "sequential")
 
     # -- training ---------------------------------------------------------------------------------
 
@@ -167,6 +163,8 @@ class Environment(ScoresMembers):
             if member.here:
                 member.module.on_train_start()
             member.watch()
+        for member in self.roster.frozen:
+            member.module.eval()
         self.engine = build_engine(self.engine_name, self.trainer)
         self.engine.load_state_dict(self._engine_state)
 
@@ -216,6 +214,7 @@ class Environment(ScoresMembers):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Drop the gradients of those that fail, and divide the others' by their tokens."""
         self.roster.judge(self.trainer)
+        self.roster.sharing.carry()
         for member in self.roster:
             if not member.trains:
                 member.gradients.drop()  # zeros, of ddp, would decay weights and move momenta
@@ -259,7 +258,10 @@ class Environment(ScoresMembers):
             "members": self.roster.state_dict(),
             "halvings": self._halvings,
             "engine": self.engine.state_dict(),
-            "num_groups": {m.name: len(m.optimizer.param_groups) for m in self.roster},
+            "left_out": {m.name: m.left_out for m in self.roster if m.borrowed},
+            "num_groups": {
+                m.name: len(m.optimizer.param_groups) for m in self.roster if not m.spec.frozen
+            },
         }
         keep_validation_due(checkpoint, self.trainer)
 

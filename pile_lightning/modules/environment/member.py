@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.random_stream import RandomStream
 from pile_lightning.modules.environment.specs import MemberSpec
+from pile_lightning.modules.environment.weights import read_weights
 from pile_lightning.optim import NonFiniteGradients
 
 __all__ = ["Fate", "Member"]
@@ -64,10 +65,12 @@ class Member:
         for field, value in (("vocab_size", vocab_size), ("max_seq_len", max_seq_len)):
             asked = spec.from_data.get(field, value)
             if asked != value if field == "vocab_size" else asked < value:
+                remedy = f"leave {field} out, or train this member in a run of its own"
+                if spec.weights is not None:
+                    remedy = f"give the data the tokenizer and the seq_len of {spec.weights}"
                 raise ValueError(
                     f"member {name!r} has {field}={asked}, and the one stream that all members "
-                    f"read has {value}: they share its tokenizer and its rows; leave {field} out, "
-                    f"or train this member in a run of its own"
+                    f"read has {value}: they share its tokenizer and its rows; {remedy}"
                 )
         self.name = name
         self.spec = spec
@@ -93,6 +96,12 @@ class Member:
         self.lent = False
         """Whether it is whole here though another rank trains it."""
         self._is_outline = False
+        self.shared: set[nn.Parameter] = set()
+        """Parameters that others have too."""
+        self.borrowed: set[nn.Parameter] = set()
+        """Those of them that another's optimizer steps."""
+        self.left_out: list[list[int]] = []
+        """Where these would be in each group of its own optimizer."""
         self.losses: list[Tensor] = []
         """Of the micro-batches of this step."""
         self.trend: Tensor | None = None
@@ -109,8 +118,8 @@ class Member:
 
     @property
     def trains(self) -> bool:
-        """Whether it was not stopped."""
-        return self.fate.stopped_step is None
+        """Whether it was not stopped, and is not frozen."""
+        return self.fate.stopped_step is None and not self.spec.frozen
 
     @property
     def optimizer(self) -> Optimizer:
@@ -119,11 +128,17 @@ class Member:
         return self.module.own_optimizer
 
     def configure_model(self) -> None:
-        """Build the network, with the weights that it would have alone."""
+        """Build the network, with the weights that it would have alone, or those from elsewhere."""
         self._forget_outline()
         if self.module.network is None:
             with self.stream.built():
                 self.module.configure_model()
+            if self.spec.weights is not None:
+                read_weights(self.module, self.spec.weights, of=f"member {self.name!r}")
+        if self.spec.frozen:
+            self.module.requires_grad_(False)
+            # until training starts: Lightning warns of what is in the other mode then
+            self.module.train()
 
     def outline(self) -> None:
         """Build the network without memory, if it can be built so: it has names and sizes."""
@@ -156,9 +171,10 @@ class Member:
             self.module.network, self._is_outline = None, False
 
     def watch(self) -> None:
-        """Prepare to look for gradients that are not finite."""
+        """Prepare to look for gradients that are not finite, of what it has for itself."""
         self.losses.clear()
-        self.gradients = NonFiniteGradients(self.module.parameters())
+        own = (p for p in self.module.parameters() if p not in self.shared)
+        self.gradients = NonFiniteGradients(own)
 
     def num_parameters(self) -> int:
         """Count the parameters."""

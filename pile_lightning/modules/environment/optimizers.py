@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -26,6 +27,7 @@ def joint_optimizer(members: Sequence[Member], *, together: bool = False) -> dic
     factors: dict[str, Sequence[Callable[[int], float]]] = {}
     for member in members:
         optimizer, factors[member.name] = _configured(member)
+        member.left_out = _leave_out(optimizer, member.borrowed)
         parts[member.name] = member.module.own_optimizer = optimizer
     joint = JointOptimizer(parts, together=together)
     # "step": the default would advance it once an epoch and leave a warm-up at its start
@@ -33,6 +35,15 @@ def joint_optimizer(members: Sequence[Member], *, together: bool = False) -> dic
         "optimizer": joint,
         "lr_scheduler": {"scheduler": joint_schedule(joint, factors), "interval": "step"},
     }
+
+
+def _leave_out(optimizer: Optimizer, borrowed: set[nn.Parameter]) -> list[list[int]]:
+    """Take out of an optimizer what another one steps; return where in its groups that was."""
+    left_out = []
+    for group in optimizer.param_groups:
+        left_out.append([i for i, p in enumerate(group["params"]) if p in borrowed])
+        group["params"] = [p for p in group["params"] if p not in borrowed]
+    return left_out
 
 
 def _configured(member: Member) -> tuple[Optimizer, Sequence[Callable[[int], float]]]:

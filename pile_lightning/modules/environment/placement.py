@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 from pile_lightning.modules.environment.coupling import Coupling
+from pile_lightning.modules.environment.sharing import SharedPart
 
 __all__ = ["check_num_ranks", "coupled_groups", "place"]
 
 
-def coupled_groups(names: Sequence[str], couplings: Sequence[Coupling]) -> list[list[str]]:
-    """Return members in groups that are to be on one rank: those that couplings connect.
+def coupled_groups(
+    names: Sequence[str], couplings: Sequence[Coupling], shares: Sequence[SharedPart] = ()
+) -> list[list[str]]:
+    """Return members in groups that are to be on one rank: those that anything connects.
 
     What several couplings score together is one score, and of one rank.
 
     Args:
         names: Of all members.
         couplings: Of some of them.
+        shares: Parts that some of them have in common.
 
     Example:
         >>> from pile_lightning import Distillation
@@ -22,6 +26,7 @@ def coupled_groups(names: Sequence[str], couplings: Sequence[Coupling]) -> list[
         [['a', 'c'], ['b']]
     """
     ties = [set(coupling.names) for coupling in couplings]
+    ties += [set(share.members) for share in shares]
     scoring = [each for each in couplings if type(each).token_nll is not Coupling.token_nll]
     ties.append({name for each in scoring for name in each.names})
     group_of = {name: {name} for name in names}
@@ -47,7 +52,7 @@ def check_num_ranks(groups: Sequence[Sequence[str]], num_ranks: int) -> None:
     tied = ""
     if num_members > len(groups):
         plural = "s" if len(groups) > 1 else ""
-        tied = f" in {len(groups)} group{plural} that couplings keep on one rank"
+        tied = f" in {len(groups)} group{plural} that couplings or shared parts keep on one rank"
     raise ValueError(
         f"{num_ranks} ranks for {num_members} members{tied}: under trainer.strategy spread each "
         f"rank trains members of its own; use trainer.devices up to {len(groups)}, or "

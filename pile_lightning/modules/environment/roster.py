@@ -1,17 +1,18 @@
 """The members of an environment: which of them train, which were stopped and why, which is best."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from pile_lightning.modules.environment.failing import gathered, words
 from pile_lightning.modules.environment.halving import losers
 from pile_lightning.modules.environment.member import Member
+from pile_lightning.modules.environment.sharing import SharedPart, Sharing
 from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["Roster"]
@@ -22,10 +23,15 @@ class Roster:
 
     Args:
         members: The members.
+        shares: Parts of networks that several of them have in common.
+
+    Raises:
+        ValueError: For parts that they cannot share.
     """
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], shares: Sequence[SharedPart] = ()) -> None:
         self._members = {member.name: member for member in members}
+        self.sharing = Sharing(shares, self._members)
         self.most_skipped = 10
         """Skipped steps in a row that stop a member."""
         self._errors: dict[str, Exception] = {}
@@ -47,16 +53,25 @@ class Roster:
         return [member for member in self.training if member.here]
 
     @property
+    def frozen(self) -> list[Member]:
+        """Those that keep the weights that they came with."""
+        return [member for member in self if member.spec.frozen]
+
+    @property
     def computing(self) -> list[Member]:
         """Those that train and have not failed in this step, on this rank."""
         return [member for member in self.training_here if member.name not in self._errors]
 
     def best(self) -> Member:
-        """Return the member with the best held-out score; the first that trains where none has."""
-        scored = [member for member in self if math.isfinite(member.fate.bits_per_byte)]
+        """Return who has the best held-out score; the first that trains where none has.
+
+        That it is frozen is no merit: what a run is for is what it has trained.
+        """
+        trained = [member for member in self if not member.spec.frozen]
+        scored = [member for member in trained if math.isfinite(member.fate.bits_per_byte)]
         if scored:
             return min(scored, key=lambda member: member.fate.bits_per_byte)
-        return next(iter(self.training or self))
+        return next(iter(self.training or trained))
 
     # -- stopping ---------------------------------------------------------------------------------
 
@@ -84,17 +99,26 @@ class Roster:
             for member, gone in zip(judged, failed, strict=True)
         ]
         device = trainer.strategy.root_device
-        flags = torch.stack(
-            [torch.stack([each.to(device) for each in bad]), torch.tensor(failed, device=device)]
-        ).to(torch.int32)
+        shared = self.sharing.bad_groups() if looks else []
+        found = torch.stack([each.to(device) for each in [*bad, *shared]])
+        flags = torch.cat([found, torch.tensor(failed, device=device)]).to(torch.int32)
         if trainer.world_size > 1:
             flags = trainer.strategy.reduce(flags, reduce_op="sum")
-        is_bad, is_failed = flags.tolist()
+        ranks = flags.tolist()
+        is_bad, is_failed = ranks[: len(judged)], ranks[-len(judged) :]
         step = trainer.global_step
-        reasons = _gathered({name: _words(e) for name, e in errors.items()}, any(is_failed))
-        for member, bad_ranks, failed_ranks in zip(judged, is_bad, is_failed, strict=True):
+        reasons = gathered({name: words(e) for name, e in errors.items()}, any(is_failed))
+        bad_ranks_of, dragged = self.sharing.judge(
+            {member.name: count for member, count in zip(judged, is_bad, strict=True)},
+            ranks[len(judged) : -len(judged)],
+        )
+        for member, failed_ranks in zip(judged, is_failed, strict=True):
             member.losses.clear()
-            if not bad_ranks:
+            if member.name in dragged:
+                member.fate.skipped_steps += 1
+                member.gradients.drop()
+                continue
+            if not bad_ranks_of[member.name]:
                 member.fate.in_a_row = 0
                 continue
             member.gradients.drop()
@@ -120,11 +144,31 @@ class Roster:
     def stop(self, member: Member, step: int, reason: str) -> None:
         """Let a member train no more; its weights are those of ``step``."""
         member.fate.stopped_step, member.fate.reason = step, reason
-        message = f"member {member.name!r} stops, with the weights of step {step}: {reason}"
+        but = self.sharing.goes_on(member)
+        message = f"member {member.name!r} stops, with the weights of step {step}{but}: {reason}"
         if reason.startswith("halving"):
             rank_zero_info(message)
         else:
             rank_zero_warn(f"{message}. The others go on")
+
+    def stop_failed(
+        self, reasons: dict[str, str], errors: dict[str, Exception], *, step: int
+    ) -> None:
+        """Stop members that failed on held-out text, after ``step``.
+
+        Args:
+            reasons: What went wrong by name, the same on all ranks.
+            errors: The same of this rank, as it was raised.
+            step: The step that was to be scored.
+
+        Raises:
+            RuntimeError: Where no member is left to train.
+        """
+        failed = [member for member in self.training if member.name in reasons]
+        for member in failed:
+            self.stop(member, step, f"in validation, {reasons[member.name]}")
+        if not self.training:
+            self._end(failed[-1], errors, failed=True)
 
     @staticmethod
     def _end(last: Member, errors: dict[str, Exception], *, failed: bool) -> None:
@@ -178,6 +222,7 @@ class Roster:
                 "parameters": member.num_parameters(),
                 "seed": member.seed,
                 "swept": dict(member.spec.swept),
+                "frozen": member.spec.frozen,
                 "stopped_step": member.fate.stopped_step,
                 "reason": member.fate.reason,
                 "skipped_steps": member.fate.skipped_steps,
@@ -189,20 +234,6 @@ class Roster:
             return not math.isfinite(row["bits_per_byte"]), row["bits_per_byte"]
 
         return sorted(rows, key=place)
-
-
-def _words(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first[:200]}"
-
-
-def _gathered(reasons: dict[str, str], failed: bool) -> dict[str, str]:
-    """Return the reasons of all ranks; they have agreed that there are some."""
-    if not (failed and dist.is_available() and dist.is_initialized()):
-        return reasons
-    of_ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(of_ranks, reasons)
-    return {name: reason for each in reversed(of_ranks) for name, reason in each.items()}
 
 
 def mean_losses(members: list[Member], trainer: Trainer) -> dict[str, float]:

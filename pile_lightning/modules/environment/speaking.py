@@ -4,20 +4,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-from lightning import LightningModule
 from torch import Tensor
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.checkpoint import as_file
+from pile_lightning.modules.awaiting import AwaitsWeights
 from pile_lightning.modules.environment.parse import of_checkpoint
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.environment.split import split_checkpoint
-from pile_lightning.nn import Counted
+from pile_lightning.nn import Counted, weights_follow
 
 __all__ = ["SpeaksAsBest"]
 
 
-class SpeaksAsBest(LightningModule):
+class SpeaksAsBest(AwaitsWeights):
     """Several models, of which the best so far predicts and generates."""
 
     roster: Roster
@@ -92,7 +92,7 @@ class SpeaksAsBest(LightningModule):
         Raises:
             ValueError: For a checkpoint that is damaged, or of classes that are not imported.
         """
-        with of_checkpoint():
+        with of_checkpoint(), weights_follow():
             if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
                 with as_file(checkpoint_path) as file:
                     return cast(Self, super().load_from_checkpoint(file, *settings, **more))

@@ -8,15 +8,17 @@ from pile_lightning.config import to_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.parse import FROM_DATA, find_class, nearest, parse_settings
 from pile_lightning.modules.environment.sweep import check_name, sweep_settings
+from pile_lightning.modules.environment.weights import settings_of, with_origin
+from pile_lightning.nn import NetworkConfig, will_follow
 
-__all__ = ["MemberSpec", "PlainDict", "PlainList", "member_specs"]
+__all__ = ["MemberSpec", "PlainDict", "PlainList", "complete_member", "member_specs"]
 
 # without types of what is in them: a parser of settings would make the objects that it names
 PlainDict: TypeAlias = dict
 PlainList: TypeAlias = list
 
 _OWN = ("seed", "gradient_clip_val")
-_KEYS = ("class_path", "init_args", *_OWN, "swept")
+_KEYS = ("class_path", "init_args", *_OWN, "weights", "frozen", "swept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,18 @@ class MemberSpec:
     """Of its weights and whatever else it draws; null for the run's."""
     gradient_clip_val: float | None = None
     """Largest norm of its gradients; null for the trainer's."""
+    weights: str | None = None
+    """Run or checkpoint whose weights it begins with."""
+    frozen: bool = False
+    """Whether it keeps its weights: it is scored and imitated, and does not train."""
     swept: Mapping[str, Any] = field(default_factory=dict)
     """Values that a sweep gave it, by field."""
+
+    @property
+    def origin(self) -> str | None:
+        """Folder or name of what its weights come from, if they come from anywhere."""
+        network = self.settings.get("network")
+        return self.weights or (network.origin if isinstance(network, NetworkConfig) else None)
 
     def build(self, *, vocab_size: int, max_seq_len: int) -> LanguageModule:
         """Make the module."""
@@ -43,9 +55,11 @@ class MemberSpec:
         """Return plain data that gives the same spec again."""
         return {
             "class_path": f"{self.kind.__module__}.{self.kind.__qualname__}",
-            "init_args": to_plain(dict(self.settings)),
+            "init_args": to_plain({**self.settings, **self.from_data}),
             "seed": self.seed,
             "gradient_clip_val": self.gradient_clip_val,
+            "weights": self.weights,
+            "frozen": self.frozen,
             "swept": to_plain(dict(self.swept)),
         }
 
@@ -83,17 +97,50 @@ def member_specs(
             specs[check_name(name)] = _spec("sweep", base, changes)
     if not specs:
         raise ValueError("an environment needs members; name some, or give base and sweep")
+    if all(spec.frozen for spec in specs.values()):
+        raise ValueError(
+            f"all members ({', '.join(specs)}) are frozen, and there is nothing to train; let one "
+            f"train, or score them by `validate` from their own runs"
+        )
     return specs
 
 
+def complete_member(name: str, member: Any, *, checkpoint: str | None = None) -> Any:
+    """Return plain data that says what a member is, also when its weights lie elsewhere by then.
+
+    Args:
+        name: Its name.
+        member: Plain data; what has its weights from nowhere is returned as it is.
+        checkpoint: Where a run that goes on finds what the member was, if its weights are gone.
+
+    Raises:
+        FileNotFoundError: For weights that are gone, where no checkpoint knows them.
+        ValueError: For settings that there are not.
+    """
+    try:
+        spec = _spec(f"member {name!r}", member, {})
+        return member if spec.origin is None else spec.plain()
+    except FileNotFoundError:
+        known = {} if checkpoint is None else settings_of(checkpoint).get("members", {})
+        if name not in known:
+            raise
+        return known[name]
+
+
 def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
+    is_made = False
     if isinstance(member, LanguageModule):
         member = to_plain(
             {
                 "class_path": f"{type(member).__module__}.{type(member).__qualname__}",
                 "init_args": dict(member.hparams),
+                "frozen": member.network is not None
+                and not any(parameter.requires_grad for parameter in member.parameters()),
             }
         )
+        is_made = True
+    if isinstance(member, Mapping):
+        member = with_origin(member, of=of)
     if not isinstance(member, Mapping) or not isinstance(member.get("class_path"), str):
         raise ValueError(f"{of} is {member!r}; say what it is by class_path and init_args")
     for key in member:
@@ -112,7 +159,7 @@ def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
     own |= {name: value for name, value in changes.items() if name in _OWN}
     kind = find_class(member["class_path"], of=of)
     from_data = {name: init_args.pop(name) for name in FROM_DATA if name in init_args}
-    return MemberSpec(
+    spec = MemberSpec(
         kind=kind,
         settings=parse_settings(
             kind, init_args, {k: v for k, v in changes.items() if k not in _OWN}, of=of
@@ -120,8 +167,30 @@ def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
         from_data=from_data,
         seed=_number(own["seed"], int, f"{of}: seed"),
         gradient_clip_val=_number(own["gradient_clip_val"], float, f"{of}: gradient_clip_val"),
+        weights=member.get("weights"),
+        frozen=_truth(member.get("frozen"), f"{of}: frozen"),
         swept=dict(changes) or dict(member.get("swept") or {}),
     )
+    if spec.frozen and not (is_made or will_follow()):
+        _check_frozen(spec, of)
+    return spec
+
+
+def _check_frozen(spec: MemberSpec, of: str) -> None:
+    if spec.origin is None:
+        raise ValueError(
+            f"{of} is frozen, and has nowhere its weights from; name the folder of a run or a "
+            f"Hugging Face model: weights: runs/teacher"
+        )
+    for name in _OWN:
+        if getattr(spec, name) is not None:
+            raise ValueError(f"{of} is frozen, and {name} would say nothing of it; leave it out")
+
+
+def _truth(value: Any, what: str) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise ValueError(f"{what}={value!r} is neither true nor false; give one of them")
 
 
 def _number(value: Any, kind: type, what: str) -> Any:

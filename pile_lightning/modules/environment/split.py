@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pile_lightning.optim import part_of_optimizer, part_of_schedule
+from pile_lightning.optim import part_of_optimizer, part_of_schedule, put_back
 
 __all__ = ["split_checkpoint"]
 
@@ -37,9 +37,9 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
                 if key.startswith(prefix)
             },
             "hyper_parameters": {
-                **spec["init_args"],
                 "vocab_size": settings["vocab_size"],
                 "max_seq_len": settings["max_seq_len"],
+                **spec["init_args"],
             },
         }
         fate = checkpoint["environment"]["members"][name]["fate"]
@@ -53,8 +53,11 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
         del own["environment"]
         if checkpoint.get("optimizer_states"):
             joint = checkpoint["optimizer_states"][0]
-            groups = range(first_group, first_group + checkpoint["environment"]["num_groups"][name])
-            own["optimizer_states"] = [part_of_optimizer(joint, groups)]
+            count = checkpoint["environment"]["num_groups"].get(name, 0)  # none of one frozen
+            groups = range(first_group, first_group + count)
+            part = part_of_optimizer(joint, groups)
+            left_out = checkpoint["environment"]["left_out"].get(name)
+            own["optimizer_states"] = [put_back(part, left_out) if left_out else part]
             schedule = checkpoint["lr_schedulers"][0]
             own["lr_schedulers"] = [part_of_schedule(schedule, groups)]
             first_group = groups.stop

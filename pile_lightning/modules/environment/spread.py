@@ -10,6 +10,7 @@ from torch import nn
 from pile_lightning.config import from_plain
 from pile_lightning.modules.environment.parts import join_parts, part_of_members
 from pile_lightning.modules.environment.placement import check_num_ranks, coupled_groups, place
+from pile_lightning.modules.environment.sharing import as_shares
 from pile_lightning.modules.environment.speaking import SpeaksAsBest
 from pile_lightning.modules.environment.specs import member_specs
 from pile_lightning.modules.environment.together import Couplings
@@ -40,6 +41,7 @@ class SpreadOverRanks(SpeaksAsBest):
         base: Any = None,
         sweep: Any = None,
         coupling: Any = None,
+        share: Any = None,
         **others: Any,
     ) -> None:
         """Raise what spreading an environment over ranks would, before there is any data.
@@ -50,13 +52,15 @@ class SpreadOverRanks(SpeaksAsBest):
             base: As for ``Environment``.
             sweep: As for ``Environment``.
             coupling: As for ``Environment``, as plain data.
+            share: As for ``Environment``, as plain data.
             others: Not looked at.
 
         Raises:
             ValueError: For more ranks than there are members to spread.
         """
         names = list(member_specs(members, base, sweep))
-        check_num_ranks(coupled_groups(names, from_plain(coupling or [])), num_ranks)
+        groups = coupled_groups(names, from_plain(coupling or []), as_shares(share))
+        check_num_ranks(groups, num_ranks)
 
     def check_ranks(self) -> None:
         """See whether members are to be spread, and refuse ranks that cannot have them.
@@ -76,7 +80,8 @@ class SpreadOverRanks(SpeaksAsBest):
             )
 
     def _groups(self) -> list[list[str]]:
-        return coupled_groups([member.name for member in self.roster], self.couplings.couplings)
+        names = [member.name for member in self.roster]
+        return coupled_groups(names, self.couplings.couplings, self.roster.sharing.shares)
 
     def place_members(self) -> None:
         """Say which members are here, once: all of them, unless they are spread."""

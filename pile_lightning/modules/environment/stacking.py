@@ -130,7 +130,8 @@ def _alike(members: Sequence[Member]) -> list[list[Member]]:
     """Return the groups of two and more that can be computed as one."""
     groups: list[list[Member]] = []
     for member in members:
-        if _draws(member.module):  # of random numbers of its own
+        # it draws random numbers of its own, or has parameters that others have too
+        if _draws(member.module) or member.shared:
             continue
         for group in groups:
             if why_not_stack([group[0].module, member.module]) is None:

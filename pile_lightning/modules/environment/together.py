@@ -1,5 +1,6 @@
 """The couplings of an environment at work: terms added to losses, and what is scored together."""
 
+import torch
 from lightning import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
@@ -63,6 +64,14 @@ class Couplings:
         self.couplings = couplings
         self.roster = roster
         self._asked = {name for each in couplings if each.wants_logits for name in each.names}
+        self._frozen = [member.name for member in roster.frozen if member.name in self._asked]
+        for coupling in couplings:
+            for name in getattr(coupling, "students", ()):
+                if roster[name].spec.frozen:
+                    raise ValueError(
+                        f"coupling {type(coupling).__name__} has {name!r} as a student, and it is "
+                        f"frozen and learns nothing; leave it out, or let it train"
+                    )
         for name in self._asked:
             module = roster[name].module
             if not isinstance(module, CausalLM):
@@ -70,7 +79,8 @@ class Couplings:
                     f"member {name!r} is coupled by its logits, which {type(module).__name__} has "
                     f"no method for; derive it from CausalLM"
                 )
-            module.keeps_hidden = True
+            # of one frozen there is no loss, and nothing to keep for its logits
+            module.keeps_hidden = not roster[name].spec.frozen
         self._scores: tuple[BitsPerByte, Perplexity] | None = None
 
     def setup(self, trainer: Trainer) -> None:
@@ -88,17 +98,24 @@ class Couplings:
         found: dict[str, Tensor] = {}
         if not self._asked:
             return found
-        logits: dict[str, Tensor] = {}
-        for name in names:
-            if name in self._asked:
-                module = self.roster[name].module
-                assert isinstance(module, CausalLM)
-                logits[name] = module.logits(batch)
+        logits = {name: self._logits(name, batch) for name in names if name in self._asked}
+        if logits:
+            with torch.no_grad():
+                logits |= {
+                    name: self._logits(name, batch)
+                    for name in self._frozen
+                    if self.roster[name].here
+                }
         for coupling in self.couplings:
             own = {name: logits[name] for name in coupling.names if name in logits}
             for name, term in coupling.losses(own, batch).items():
                 found[name] = found[name] + term if name in found else term
         return found
+
+    def _logits(self, name: str, batch: TokenBatch) -> Tensor:
+        module = self.roster[name].module
+        assert isinstance(module, CausalLM)
+        return module.logits(batch)
 
     def score(self, nats: dict[str, Tensor], batch: TokenBatch) -> None:
         """Add rows to the scores of what members make together."""

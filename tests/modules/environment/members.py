@@ -1,9 +1,13 @@
 """Members that fail."""
 
+from dataclasses import dataclass
+
 import torch
 
+from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.modules import CausalLM, LanguageModule
-from pile_lightning.nn import DecoderConfig, NetworkConfig
+from pile_lightning.nn import DecoderConfig, NetworkConfig, cross_entropy_sum
+from pile_lightning.optim import OptimizerConfig
 
 
 class Breaks(CausalLM):
@@ -46,6 +50,58 @@ class Hiccups(Breaks):
         self.calls += 1
         loss = CausalLM.loss_sum(self, batch)
         return loss * torch.inf if self.calls == self.at else loss
+
+
+class Backwards(CausalLM):
+    """Another task: what came before each token."""
+
+    def loss_sum(self, batch):
+        logits = self(batch)
+        before = batch["input_ids"].roll(1, dims=1)
+        before = before.masked_fill(batch["labels"] == IGNORE_INDEX, IGNORE_INDEX)
+        before[:, 0] = IGNORE_INDEX
+        return cross_entropy_sum(logits, before)
+
+
+class Twice(CausalLM):
+    """Its loss counts twice."""
+
+    def loss_sum(self, batch):
+        return 2 * super().loss_sum(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDConfig(OptimizerConfig):
+    """Steps by the gradient itself."""
+
+    lr: float = 0.1
+
+    def build(self, network):
+        return torch.optim.SGD(network.parameters(), lr=self.lr)
+
+
+class BreaksScored(CausalLM):
+    """It cannot be scored from a validation batch on."""
+
+    def __init__(self, *, at: int = 0, **settings):
+        super().__init__(**settings)
+        self.at = at
+        self.scored = 0
+
+    def token_nll(self, batch):
+        self.scored += 1
+        if self.scored > self.at:
+            raise RuntimeError(f"cannot be scored {self.scored}")
+        return super().token_nll(batch)
+
+
+class BreaksScoredOnOneRank(BreaksScored):
+    """It cannot be scored on the last rank alone."""
+
+    def token_nll(self, batch):
+        if self.trainer.global_rank + 1 < self.trainer.world_size:
+            return CausalLM.token_nll(self, batch)
+        return super().token_nll(batch)
 
 
 class OwnStep(CausalLM):

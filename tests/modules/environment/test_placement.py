@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning import Trainer
 
-from pile_lightning.modules import CausalLM, Distillation, Ensemble, MutualLearning
+from pile_lightning.modules import CausalLM, Distillation, Ensemble, MutualLearning, SharedPart
 from pile_lightning.modules.environment.parts import join_parts, part_of_members
 from pile_lightning.modules.environment.placement import coupled_groups, place
 from pile_lightning.parallel import SpreadStrategy
@@ -35,6 +35,8 @@ def test_coupled_members_are_one_group_also_by_way_of_others():
     scored = [Ensemble(members=["b"]), Ensemble(members=["d"])]
     assert coupled_groups(list(SIZES), [taught, mutual]) == [["a", "c", "e"], ["b"], ["d"]]
     assert coupled_groups(list(SIZES), scored) == [["a"], ["b", "d"], ["c"], ["e"]]
+    shared = [SharedPart(part="blocks", members=["b", "d"])]
+    assert coupled_groups(list(SIZES), [taught], shared) == [["a", "e"], ["b", "d"], ["c"]]
     ranks = place(coupled_groups(list(SIZES), [taught, mutual]), SIZES, num_ranks=2)
     assert ranks == {"a": 0, "c": 0, "e": 0, "d": 1, "b": 1}
 
@@ -45,7 +47,7 @@ def test_coupled_members_are_one_group_also_by_way_of_others():
         ([], "6 ranks for 5 members: .* use trainer.devices up to 5"),
         (
             [MutualLearning(members=["a", "b"]), MutualLearning(members=["c", "d"])],
-            "6 ranks for 5 members in 3 groups that couplings keep on one rank: .* up to 3",
+            "6 ranks for 5 members in 3 groups that couplings or shared parts keep .* up to 3",
         ),
     ],
 )

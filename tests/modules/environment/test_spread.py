@@ -8,14 +8,15 @@ import torch
 from lightning import seed_everything
 
 from pile_lightning.callbacks import MetricsCsv, read_metrics
-from pile_lightning.modules import Environment
+from pile_lightning.modules import Environment, SharedPart
 from tests.checkpoint.worlds import in_ranks
 from tests.modules.environment.conftest import SEQ, UNLIKE, VOCAB, ToyData, make_trainer_in
 
 
 def train(folder, **settings):
     seed_everything(0, verbose=False)
-    environment = Environment(UNLIKE, vocab_size=VOCAB, max_seq_len=SEQ)
+    share = [SharedPart(part="blocks", members=["plain", "reseeded"])]
+    environment = Environment(UNLIKE, share=share, vocab_size=VOCAB, max_seq_len=SEQ)
     trainer = make_trainer_in(folder, logger=[MetricsCsv(folder)], **settings)
     trainer.fit(environment, ToyData())
     trainer.save_checkpoint(folder / "last.ckpt")
@@ -36,6 +37,7 @@ def train_as_rank(rank, folder, port):
     environment, trainer = train(folder, strategy="spread", devices=2)
     ranks = {member.name: int(member.here) for member in environment.roster}
     assert 0 < sum(ranks.values()) < len(ranks)
+    assert ranks["plain"] == ranks["reseeded"]
     best = environment.roster.best()
     for member in environment.roster:
         own = list(member.module.parameters())
