@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "parser_words", "version"}
+COMMON = {"batch", "config", "device", "lean_defaults", "parser_words", "version"}
 MAY_IMPORT = {
     "batch": set(),
     "config": set(),
     "device": set(),
+    "lean_defaults": set(),
     "parser_words": set(),
     "version": set(),
     "nn": COMMON,

@@ -3,13 +3,14 @@
 import sys
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pile_lightning.cli.errors import our_message
 from pile_lightning.cli.yaml_files import refuse_repeated_keys
 from pile_lightning.data import Source, StreamedText, TextData
+from pile_lightning.lean_defaults import LeanDefaults
 from pile_lightning.modules import CausalLM, Environment
 from pile_lightning.modules.fields import CONFIGS as OF_MODULES
 from pile_lightning.parser_words import concrete, field_names, shorten
@@ -23,7 +24,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True, subclasses_enabl
 refuse_repeated_keys()
 
 
-class _ShortErrors(ArgumentParser):
+class _ShortErrors(LeanDefaults):
     """Print what is wrong in few words, and leave with status 2."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -87,9 +87,13 @@ def parse_settings(
     """
     if _OF_CHECKPOINT.get():  # complete, and parsed once
         return dict(init_args)
-    arguments = tuple(f"--{field}={_spell(value)}" for field, value in changes.items())
+    arguments = tuple(_arguments(changes))
+    of_class = any(isinstance(value, str | Mapping) for value in changes.values())
     try:
-        made = _parsed(cast(Any, kind), json.dumps(init_args), arguments)
+        if of_class:
+            # at once: a class that takes another's place gets what was set, and no defaults
+            arguments, init_args = (*_arguments(init_args), *arguments), {}
+        made = _parsed(cast(Any, kind), json.dumps(init_args), arguments, at_once=of_class)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ValueError(f"{of}: {_said(error, kind)}") from None
     return {name: value for name, value in copy.deepcopy(made).items() if name not in FROM_DATA}
@@ -98,11 +102,18 @@ def parse_settings(
 # the members of a sweep share most of what is to be parsed, which takes 0.1 s a time, and settings
 # are looked at before there is data and after it
 @lru_cache(maxsize=256)
-def _parsed(kind: Any, init_args: str, arguments: tuple[str, ...]) -> dict[str, Any]:
-    parser, parsed = _parser(kind), _base(kind, init_args)
+def _parsed(
+    kind: Any, init_args: str, arguments: tuple[str, ...], *, at_once: bool
+) -> dict[str, Any]:
+    parser = _parser(kind)
+    parsed = None if at_once else _base(kind, init_args)
     if arguments:
-        parsed = parser.parse_args(list(arguments), namespace=parsed.clone())
+        parsed = parser.parse_args(list(arguments), namespace=parsed and parsed.clone())
     return dict(vars(parser.instantiate(parsed)))
+
+
+def _arguments(settings: Mapping[str, Any]) -> Iterator[str]:
+    return (f"--{field}={_spell(value)}" for field, value in settings.items())
 
 
 @lru_cache(maxsize=32)
@@ -113,12 +124,13 @@ def _base(kind: Any, init_args: str) -> Any:
 @lru_cache(maxsize=32)
 def _parser(kind: Any) -> Any:
     # not with the module: importing the package should cost nothing beyond lightning
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    from jsonargparse import set_parsing_settings
 
+    from pile_lightning.lean_defaults import LeanDefaults
     from pile_lightning.modules.fields import CONFIGS
 
     set_parsing_settings(subclasses_enabled=CONFIGS)
-    parser = ArgumentParser(exit_on_error=False)
+    parser = LeanDefaults(exit_on_error=False)
     parser.add_class_arguments(kind, None, skip=set(FROM_DATA))
     return parser
 

@@ -1,0 +1,32 @@
+"""A parser in which a default's fields are not carried over to another class."""
+
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+__all__ = ["LeanDefaults"]
+
+
+class LeanDefaults(ArgumentParser):
+    """Keeps the fields of a default to the default's own class.
+
+    jsonargparse hands the fields of a config on to the class that takes its place, as far as that
+    has them, which is meant for what a user has set. A default that lists its fields would hand
+    them on as well: whoever names ``AdamWConfig`` in the place of ``MuonConfig`` would have Muon's
+    learning rate. So a default says its class alone; its fields are filled in as parsing ends.
+    """
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
+        """Return the defaults, those that are configs by their class where no field is special."""
+        defaults: Namespace = super().get_defaults(*args, **kwargs)
+        for action in self._actions:
+            given = action.default
+            if (
+                isinstance(given, dict | Namespace)
+                and "class_path" in given
+                and not given.get("init_args")
+                and isinstance(found := defaults.get(action.dest), Namespace)
+                and "class_path" in found
+            ):
+                defaults[action.dest] = Namespace(class_path=found["class_path"])  # type: ignore[no-untyped-call]
+        return defaults
