@@ -27,6 +27,11 @@ class Coupling(ABC):
         """Whether it adds to losses in training, and so needs the logits of its members."""
         return True
 
+    @property
+    def begin(self) -> float:
+        """Share of the run's steps after which it adds to losses."""
+        return 0.0
+
     def losses(self, logits: Mapping[str, Tensor], batch: TokenBatch) -> dict[str, Tensor]:
         """Return by name what is added to members' losses, summed over the predicted tokens.
 
@@ -46,13 +51,6 @@ class Coupling(ABC):
             nats: Of each label (batch, seq), of those of its members that train, by name.
         """
         return None
-
-
-def _check(weight: float, temperature: float) -> None:
-    if not weight > 0 or not temperature > 0:
-        raise ValueError(
-            f"weight={weight} and temperature={temperature} of a coupling have to be above 0"
-        )
 
 
 def divergence(
@@ -79,7 +77,32 @@ def divergence(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Coupling):
+class _Imitation(Coupling):
+    """Members that imitate what others think of each token."""
+
+    weight: float = 1.0
+    """Of the divergence, which is added to the loss of who imitates."""
+    temperature: float = 1.0
+    """Divides the logits of both: above 1, what is thought unlikely counts for more."""
+    begin: float = 0.0
+    """Share of the run's steps after which it begins. Who trains beside has less to say than the
+    text at first: 0.5 does more than 0 there; a frozen teacher is worth hearing from the start."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0 or not self.temperature > 0:
+            raise ValueError(
+                f"weight={self.weight} and temperature={self.temperature} of a coupling have to be "
+                f"above 0"
+            )
+        if not 0 <= self.begin < 1:
+            raise ValueError(
+                f"begin={self.begin} of a coupling is a share of the run's steps; choose one from "
+                f"0 to below 1, such as 0.5"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(_Imitation):
     """Students that imitate what a teacher thinks of each token.
 
     A student's loss is its own and ``weight`` times the divergence from the teacher, which trains
@@ -94,13 +117,9 @@ class Distillation(Coupling):
     """The member that is imitated."""
     students: tuple[str, ...]
     """The members that imitate it."""
-    weight: float = 1.0
-    """Of the divergence, which is added to a student's loss."""
-    temperature: float = 1.0
-    """Divides the logits of both: above 1, what the teacher thinks unlikely counts for more."""
 
     def __post_init__(self) -> None:
-        _check(self.weight, self.temperature)
+        super().__post_init__()
         if self.teacher in self.students or not self.students:
             raise ValueError(
                 f"students={list(self.students)} of teacher={self.teacher!r}: name one at least, "
@@ -125,7 +144,7 @@ class Distillation(Coupling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MutualLearning(Coupling):
+class MutualLearning(_Imitation):
     """Members that imitate one another (Zhang et al., arXiv 1706.00384).
 
     Example:
@@ -134,14 +153,10 @@ class MutualLearning(Coupling):
     """
 
     members: tuple[str, ...]
-    """Those that do."""
-    weight: float = 1.0
-    """Of the mean divergence from the others, which is added to each member's loss."""
-    temperature: float = 1.0
-    """Divides the logits."""
+    """Those that do, each the mean of the others."""
 
     def __post_init__(self) -> None:
-        _check(self.weight, self.temperature)
+        super().__post_init__()
         if len(set(self.members)) < 2:
             raise ValueError(f"members={list(self.members)}: at least two learn from one another")
 

@@ -189,7 +189,8 @@ class Environment(ScoresMembers, KnowsSettings):
             else:
                 losses[name] = loss
                 self.roster[name].losses.append(loss.detach())
-        terms = self.couplings.terms(list(losses), batch)
+        progress = self.trainer.global_step / self.trainer.max_steps
+        terms = self.couplings.terms(list(losses), batch, progress=progress)
         parts = [
             self.roster[name].module.token_mean.add(loss, num_tokens, more=terms.get(name))
             for name, loss in losses.items()

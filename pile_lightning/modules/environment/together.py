@@ -88,25 +88,26 @@ class Couplings:
         if any(type(each).token_nll is not Coupling.token_nll for each in self.couplings):
             self._scores = open_scores(trainer)
 
-    def terms(self, names: list[str], batch: TokenBatch) -> dict[str, Tensor]:
+    def terms(self, names: list[str], batch: TokenBatch, *, progress: float) -> dict[str, Tensor]:
         """Return by name what couplings add to members' losses.
 
         Args:
             names: Of the members whose losses were computed.
             batch: What they were computed on, just now.
+            progress: Share of the run's steps that were taken.
         """
         found: dict[str, Tensor] = {}
-        if not self._asked:
-            return found
-        logits = {name: self._logits(name, batch) for name in names if name in self._asked}
+        begun = [each for each in self.couplings if each.wants_logits and progress >= each.begin]
+        asked = {name for each in begun for name in each.names}
+        logits = {name: self._logits(name, batch) for name in names if name in asked}
         if logits:
             with torch.no_grad():
                 logits |= {
                     name: self._logits(name, batch)
                     for name in self._frozen
-                    if self.roster[name].here
+                    if name in asked and self.roster[name].here
                 }
-        for coupling in self.couplings:
+        for coupling in begun:
             own = {name: logits[name] for name in coupling.names if name in logits}
             for name, term in coupling.losses(own, batch).items():
                 found[name] = found[name] + term if name in found else term

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from lightning import Callback
 
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.modules import Distillation, Ensemble, MutualLearning
@@ -29,6 +30,29 @@ def test_a_teacher_and_those_who_are_not_taught_train_as_they_would_alone(
         assert_equal(alone.roster[name].module, taught.roster[name].module)
     with pytest.raises(AssertionError):
         assert_equal(alone.roster["small"].module, taught.roster["small"].module)
+
+
+class Watch(Callback):
+    """Keeps a weight of each step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, module, *_):
+        weight = module.roster["small"].module.built_network.head_weight
+        self.seen.append(weight.detach().clone())
+
+
+def test_until_it_begins_a_coupling_does_nothing_and_then_what_it_always_does(
+    make_environment, make_trainer
+):
+    late = Distillation(teacher="big", students=["small"], begin=0.5)
+    watches = []
+    for coupling in ([], [late]):
+        watches.append(Watch())
+        make_trainer(watches[-1]).fit(make_environment(PAIR, coupling=coupling), ToyData())
+    same = [torch.equal(*each) for each in zip(*(w.seen for w in watches), strict=True)]
+    assert same == [True, True, True, False, False, False]
 
 
 def logits_of(environment, batch):

@@ -128,6 +128,7 @@ def test_a_mistake_is_told_at_once(mistake):
         (lambda: Halving(at=[1], keep=1), "between 0 and 1"),
         (lambda: Distillation(teacher="a", students=["a"]), "not the teacher itself"),
         (lambda: Distillation(teacher="a", students=["b"], weight=-1), "have to be above 0"),
+        (lambda: MutualLearning(members=["a", "b"], begin=1.0), "begin=1.0 .* to below 1"),
         (lambda: MutualLearning(members=["a", "a"]), "at least two"),
     ],
 )
