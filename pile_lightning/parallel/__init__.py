@@ -1,7 +1,7 @@
 """What carries a network onto hardware: splitting, recomputing, compiling and sharding it."""
 
 from pile_lightning.parallel.build import build_for, build_network, build_sharded
-from pile_lightning.parallel.compile import compile_blocks, why_not_compile
+from pile_lightning.parallel.compile import compile_blocks, for_many_shapes, why_not_compile
 from pile_lightning.parallel.fsdp1 import BlockFSDPStrategy
 from pile_lightning.parallel.layout import Layout
 from pile_lightning.parallel.members import SpreadStrategy, check_spreads, num_step_ranks
@@ -25,6 +25,7 @@ __all__ = [
     "clip",
     "clip_by_norm",
     "compile_blocks",
+    "for_many_shapes",
     "global_norm",
     "launched_ranks",
     "num_step_ranks",

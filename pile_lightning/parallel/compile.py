@@ -1,16 +1,21 @@
 """Regional compilation: one compiled block serves all layers, and start-up is that of one."""
 
+import inspect
 import os
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from pile_lightning.parallel.blocks import blocks_of
 
-__all__ = ["compile_blocks", "why_not_compile"]
+__all__ = ["compile_blocks", "for_many_shapes", "why_not_compile"]
+
+_MOST_SHAPES = 256
 
 
 def why_not_compile() -> str | None:
@@ -24,10 +29,20 @@ def why_not_compile() -> str | None:
     return None
 
 
+def for_many_shapes() -> dict[str, Any]:
+    """Return arguments of ``torch.compile`` for what unlike models of one process have in common.
+
+    Without them torch stops compiling after eight shapes of one function. Releases before 2.13 do
+    not know them.
+    """
+    known = "recompile_limit" in inspect.signature(torch.compile).parameters
+    return {"recompile_limit": _MOST_SHAPES} if known else {}
+
+
 def compile_blocks(network: nn.Module) -> None:
     """Compile each of ``network.blocks`` in place, or the whole network where it names no blocks.
 
     State-dict keys stay what they were.
     """
     for block in blocks_of(network):
-        block.compile()
+        block.compile(**for_many_shapes())

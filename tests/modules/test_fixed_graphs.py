@@ -1,6 +1,6 @@
 """Compiled, a step is made of whole graphs, and of the same ones from the second batch on."""
 
-from functools import partial
+from functools import partial, partialmethod
 
 import pytest
 import torch
@@ -19,9 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:
 def traced(monkeypatch):
     """A compiler that traces as the real one does, and runs what it traced as it is written."""
     compile_in_place = nn.Module.compile
-    monkeypatch.setattr(
-        nn.Module, "compile", lambda self: compile_in_place(self, backend="aot_eager")
-    )
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(compile_in_place, backend="aot_eager"))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     torch.compiler.reset()
     chunk_softmax.compiled_pass.cache_clear()
@@ -112,3 +110,19 @@ def test_rows_of_one_document_each_lose_a_mask_that_they_do_not_need(packed):
     lighter = without_needless_mask(batch)
     assert (lighter["document_ids"] is None) == (not packed)
     torch.testing.assert_close(model.token_nll(lighter), expected)
+
+
+@pytest.mark.slow
+def test_each_of_many_unlike_models_is_compiled(traced):
+    """Torch would stop at eight shapes of one function."""
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    counts = []
+    for d_model in range(16, 64, 4):
+        network = DecoderConfig(
+            d_model=d_model, num_layers=1, attention=AttentionConfig(num_heads=1)
+        )
+        step = make_steps(CausalLM(network, vocab_size=50, max_seq_len=32, compile=True))
+        step(packed=False)
+        counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert counts == sorted(set(counts))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pile_lightning.nn import StackedKernels
+from pile_lightning.parallel import for_many_shapes
 
 __all__ = ["compile_stacked", "compiled", "follow_mode"]
 
@@ -69,7 +70,7 @@ class _Graph(torch.autograd.Function):
 def compiled() -> Callable[..., Any]:
     """Return what computes a block of all members."""
     # not where the module is imported: that would import the compiler
-    return torch.compile(_all_members, dynamic=False)
+    return torch.compile(_all_members, dynamic=False, **for_many_shapes())
 
 
 def _all_members(
