@@ -19,6 +19,7 @@ PlainList: TypeAlias = list
 
 _OWN = ("seed", "gradient_clip_val")
 _KEYS = ("class_path", "init_args", *_OWN, "weights", "frozen", "swept")
+_OF_RUN = ("data", "trainer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,13 @@ def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
             raise ValueError(
                 f"{of}: {key!r} cannot be set by itself on the command line; put the change into a "
                 f"config file, or sweep over it: sweep.{key}"
+            )
+    for name in changes:
+        if name.partition(".")[0] in _OF_RUN:
+            raise ValueError(
+                f"{of}: {name!r} is the run's: all members read the same rows, in one order, "
+                f"under one trainer; sweep over what a member has, such as seed or optimizer.lr, "
+                f"and give each {name} a run of its own"
             )
     own = {name: member.get(name) for name in _OWN}
     own |= {name: value for name, value in changes.items() if name in _OWN}

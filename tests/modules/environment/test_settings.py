@@ -95,6 +95,10 @@ MISTAKES = {
         {"members": {"one": member(kind=OWN + "OwnStep")}},
         "OwnStep has a training_step of its own",
     ),
+    "a sweep over the data": (
+        {"base": member(), "sweep": {"data.seed": [0, 1]}},
+        "'data.seed' is the run's: all members read the same rows, in one order",
+    ),
     "a coupling of nobody": (
         {"members": ONE, "coupling": [Distillation(teacher="one", students=["two"])]},
         "coupling Distillation names 'two', and there is no such member; there are one",
