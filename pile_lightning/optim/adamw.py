@@ -113,12 +113,18 @@ class AdamWConfig(OptimizerConfig):
 
     lr: float = 1e-3
     """Learning rate."""
+    table_lr: float | None = None
+    """Learning rate of embeddings and head; null for lr. A token's row is reached by few steps, and
+    bears much larger ones: 0.03 beside an lr of 0.004."""
+    lookup_lr: float | None = None
+    """Learning rate of tables beside the blocks; null for lr. 0.3 beside the same."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of the two moments."""
     eps: float = 1e-8
     """Added to the root of the second moment."""
     weight_decay: float = 0.1
-    """Decoupled decay of matrices and tables; gains and biases never decay."""
+    """Decoupled decay of matrices, and of tables as much a step whatever their rate; gains and
+    biases never decay."""
     base_width: int | None = None
     """Width that lr is meant for: matrices, embeddings and head of a network of another width have
     it times base_width / width, and decay as much a step as without; tables beside the blocks,
@@ -131,18 +137,24 @@ class AdamWConfig(OptimizerConfig):
         """Make the optimizer for the parameters of ``network``."""
         lookups, tables, matrices, vectors = parameter_roles(network)
         factor = rate_factor(network, base_width=self.base_width)
+        table_lr = self.lr if self.table_lr is None else self.table_lr
+        lookup_lr = self.lr if self.lookup_lr is None else self.lookup_lr
         groups = [
-            {
-                "params": tables + matrices,
-                "lr": self.lr * factor,
-                "weight_decay": self.weight_decay / factor,
-            },
-            {"params": lookups, "weight_decay": self.weight_decay},
+            self._decayed(tables, table_lr * factor),
+            self._decayed(matrices, self.lr * factor),
+            self._decayed(lookups, lookup_lr),
             {"params": vectors, "weight_decay": 0.0},
         ]
+        if table_lr == self.lr:  # one group: fewer and larger kernels
+            groups[:2] = [self._decayed(tables + matrices, self.lr * factor)]
         return AdamW(
             [group for group in groups if group["params"]],
             lr=self.lr,
             betas=self.betas,
             eps=self.eps,
         )
+
+    def _decayed(self, params: list[nn.Parameter], lr: float) -> dict[str, Any]:
+        """Return a group that decays as much a step as one of ``self.lr``."""
+        decay = self.weight_decay * self.lr / lr if lr else 0.0
+        return {"params": params, "lr": lr, "weight_decay": decay}

@@ -161,6 +161,15 @@ def test_rates_follow_the_width_of_the_network():
     assert rates(MuonConfig(), 16) == rates(MuonConfig(), 64)
 
 
+def test_tables_may_have_a_rate_of_their_own_and_decay_as_much():
+    plain, own = (rates(AdamWConfig(table_lr=lr), 16) for lr in (None, 0.05))
+    for name, (rate, decay) in plain.items():
+        assert own[name][0] == (0.05 if name == "embedding.weight" else rate)
+        assert own[name][1] == pytest.approx(decay)
+    four = rates(AdamWConfig(table_lr=0.05, base_width=16), 64)
+    assert four["embedding.weight"] == pytest.approx((0.0125, plain["embedding.weight"][1]))
+
+
 def test_a_width_that_is_none_is_refused():
     for config in (MuonConfig, AdamWConfig):
         with pytest.raises(ValueError, match="base_width=0 .* choose at least 1, or null"):

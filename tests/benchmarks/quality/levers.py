@@ -8,10 +8,9 @@ MODEL, NETWORK = "model.init_args", "model.init_args.network.init_args"
 OPTIM = "pile_lightning.optim"
 
 
-def _adamw(lr: float) -> dict[str, Any]:
-    return {
-        f"{MODEL}.optimizer": {"class_path": f"{OPTIM}.AdamWConfig", "init_args": {"lr": lr}},
-    }
+def _adamw(lr: float, **rates: float) -> dict[str, Any]:
+    settings = {"lr": lr, **rates}
+    return {f"{MODEL}.optimizer": {"class_path": f"{OPTIM}.AdamWConfig", "init_args": settings}}
 
 
 def _schedule(name: str, **fields: float) -> dict[str, Any]:
@@ -32,6 +31,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "AdamW, lr 0.004": _adamw(0.004),
     "AdamW, lr 0.008": _adamw(0.008),
     "AdamW, lr 0.004, no tables": _adamw(0.004) | _NO_TABLES,
+    "AdamW, lr 0.004, rates of tables their own": _adamw(0.004, table_lr=0.03, lookup_lr=0.3),
     "Muon, lr 0.02": {f"{MODEL}.optimizer.init_args.lr": 0.02},
     "Muon, lr 0.045": {f"{MODEL}.optimizer.init_args.lr": 0.045},
     # the learning rate over the run
