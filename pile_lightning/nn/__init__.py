@@ -2,7 +2,13 @@
 
 from pile_lightning.nn import masks
 from pile_lightning.nn.attention import Attention, AttentionConfig, CrossAttention
-from pile_lightning.nn.awaited import await_weights, check_weights, weights_follow, will_follow
+from pile_lightning.nn.awaited import (
+    await_weights,
+    check_weights,
+    stop_waiting,
+    weights_follow,
+    will_follow,
+)
 from pile_lightning.nn.block import Block
 from pile_lightning.nn.cache import KVCache, LayerCache
 from pile_lightning.nn.decoder import Decoder, DecoderConfig
@@ -92,6 +98,7 @@ __all__ = [
     "optimize_for_inference",
     "resized",
     "sample",
+    "stop_waiting",
     "weights_follow",
     "widened",
     "will_follow",

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["await_weights", "check_weights", "weights_follow", "will_follow"]
+__all__ = ["await_weights", "check_weights", "stop_waiting", "weights_follow", "will_follow"]
 
 _FOLLOW = ContextVar("weights_follow", default=False)
 _MARK = "awaits_weights"
@@ -52,7 +52,14 @@ def await_weights(network: nn.Module, why: str) -> None:
 
 
 def _arrived(network: nn.Module, missing: Any) -> None:
-    setattr(network, _MARK, None)
+    stop_waiting(network)
+
+
+def stop_waiting(module: nn.Module) -> None:
+    """Take the weights of all networks in ``module`` as come, in another way, or as not needed."""
+    for part in module.modules():
+        if hasattr(part, _MARK):
+            setattr(part, _MARK, None)
 
 
 def check_weights(module: nn.Module) -> None:

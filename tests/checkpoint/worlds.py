@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import traceback
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def _enter(rank, failures, function, folder, *arguments):
     except BaseException:
         failures.put(f"rank {rank}: {traceback.format_exc()}")
         raise
+
+
+def as_one_of_two(rank, port):
+    """Let this process be one of two that torchrun has started on this machine."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
 
 
 @contextlib.contextmanager

@@ -171,27 +171,32 @@ HALVED = [
 BREAKS = ["--trainer.callbacks=tests.cli.interrupts.BreakAt"]
 
 
+@pytest.fixture
+def move(run):
+    """Run one in a process, and one on two ranks that goes on as is said, and on two again."""
+
+    def move(ranks, **more):
+        steps = [*HALVED, "--trainer.max_steps=12"]
+        run("whole", 1, *steps)
+        run("moved", 2, *steps, *BREAKS, "--trainer.callbacks.step=4", fails=True)
+        onwards = [*steps, "--ckpt_path=last"]
+        run("moved", ranks, *onwards, *BREAKS, "--trainer.callbacks.step=8", fails=True, **more)
+        run("moved", 2, *onwards)
+
+    return move
+
+
 @pytest.mark.slow
 @pytest.mark.dist
-def test_a_run_goes_on_with_other_ranks(run, tmp_path):
-    steps = [*HALVED, "--trainer.max_steps=12"]
-    run("whole", 1, *steps)
-    run("moved", 2, *steps, *BREAKS, "--trainer.callbacks.step=4", fails=True)
-    onwards = [*steps, "--ckpt_path=last"]
-    run("moved", 1, *onwards, *BREAKS, "--trainer.callbacks.step=8", fails=True)
-    run("moved", 2, *onwards)
+def test_a_run_goes_on_with_other_ranks(move, tmp_path):
+    move(1)
     assert_same_runs(tmp_path / "whole", tmp_path / "moved")
 
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_a_run_goes_on_under_ddp_and_back(run, tmp_path):
-    steps = [*HALVED, "--trainer.max_steps=12"]
-    run("whole", 1, *steps)
-    run("moved", 2, *steps, *BREAKS, "--trainer.callbacks.step=4", fails=True)
-    onwards = [*steps, "--ckpt_path=last"]
-    run("moved", 2, *onwards, *BREAKS, "--trainer.callbacks.step=8", fails=True, strategy="ddp")
-    run("moved", 2, *onwards)
+def test_a_run_goes_on_under_ddp_and_back(move, tmp_path):
+    move(2, strategy="ddp")
     for row, other in zip(told(tmp_path / "whole"), told(tmp_path / "moved"), strict=True):
         assert row.keys() == other.keys()
         for name in row:

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from pile_lightning.checkpoint import load_whole, read_summary
 from pile_lightning.cli import train
 from pile_lightning.cli.runs import checkpoints_of
-from tests.checkpoint.worlds import context
+from tests.checkpoint.worlds import as_one_of_two, context
 
 pytestmark = [pytest.mark.slow, pytest.mark.dist]
 
@@ -37,16 +37,7 @@ def be_rank(rank, port, folder, arguments):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         sys.stdout = sys.stderr = log
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "GROUP_RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "TORCHELASTIC_RUN_ID": "test",
-        }
+        as_one_of_two(rank, port)
         os.chdir(folder)
         rank_zero_only.rank = rank
         torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from pile_lightning.modules import CausalLM
 from pile_lightning.nn import DecoderConfig
-from tests.modules.test_causal import SEQ, VOCAB, Batches, make_rows
+from tests.modules.rows import SEQ, VOCAB, Batches, make_rows
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

@@ -249,6 +249,7 @@ class Environment(ScoresMembers, KnowsSettings):
 
     def on_predict_start(self) -> None:
         """Bring the best member to where it predicts."""
+        super().on_predict_start()
         self.lend_best()
 
     # -- checkpoints ------------------------------------------------------------------------------

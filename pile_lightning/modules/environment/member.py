@@ -13,6 +13,7 @@ from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.random_stream import RandomStream
 from pile_lightning.modules.environment.specs import MemberSpec
 from pile_lightning.modules.environment.weights import read_weights
+from pile_lightning.nn import stop_waiting, weights_follow
 from pile_lightning.optim import NonFiniteGradients
 
 __all__ = ["Fate", "Member"]
@@ -154,6 +155,7 @@ class Member:
             except Exception:  # it looks at numbers while it is made, or there is an error to show
                 self.module.network = None
                 self.module.configure_model()
+        stop_waiting(self.module)  # nothing is computed with them here
 
     def borrow(self, device: torch.device) -> None:
         """Build the network of a member of another rank, for its weights to be put in.
@@ -162,8 +164,9 @@ class Member:
             device: Where to.
         """
         self._forget_outline()
-        with isolate_rng(), device:
+        with isolate_rng(), device, weights_follow():
             self.module.configure_model()
+        stop_waiting(self.module)
         self.lent = True
 
     def _forget_outline(self) -> None:

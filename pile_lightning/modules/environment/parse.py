@@ -15,7 +15,7 @@ from typing import Any, cast
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.parser_words import concrete, field_names, no_class, shorten
 
-__all__ = ["FROM_DATA", "find_class", "nearest", "of_checkpoint", "parse_settings"]
+__all__ = ["FROM_DATA", "check_member", "find_class", "nearest", "of_checkpoint", "parse_settings"]
 
 _OF_CHECKPOINT = ContextVar("of_checkpoint", default=False)
 
@@ -146,6 +146,23 @@ def _said(error: Exception, kind: type[LanguageModule]) -> str:
 
 def _spell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def check_member(name: str, names: list[str], *, of: str) -> None:
+    """Refuse the name of a member that there is not.
+
+    Args:
+        name: It.
+        names: Of those that there are.
+        of: Who names it, in the error.
+
+    Raises:
+        ValueError: Where it is none of them.
+    """
+    if name not in names:
+        raise ValueError(
+            f"{of} names {name!r}, and there is no such member; {nearest(name, names)}"
+        )
 
 
 def nearest(name: str, known: list[str]) -> str:

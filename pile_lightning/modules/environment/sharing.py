@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pile_lightning.config import from_plain
 from pile_lightning.modules.environment.member import Member
-from pile_lightning.modules.environment.parse import nearest
+from pile_lightning.modules.environment.parse import check_member, nearest
 from pile_lightning.optim import NonFiniteGradients
 
 __all__ = ["SharedPart", "Sharing", "as_shares", "check_shares"]
@@ -83,11 +83,7 @@ def check_shares(shares: Sequence[SharedPart], frozen: Mapping[str, bool]) -> No
     taken: dict[str, list[str]] = {name: [] for name in frozen}
     for share in shares:
         for name in share.members:
-            if name not in frozen:
-                raise ValueError(
-                    f"share: {share.part!r} is to be shared by {name!r}, and there is no such "
-                    f"member; {nearest(name, list(frozen))}"
-                )
+            check_member(name, list(frozen), of=f"share: {share.part!r}")
             if frozen[name] and name != share.owner:
                 raise ValueError(
                     f"share: {name!r} is frozen, and {share.part!r} would be that of "

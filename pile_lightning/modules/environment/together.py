@@ -9,7 +9,7 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.metrics import BitsPerByte, Perplexity
 from pile_lightning.modules.causal import CausalLM
 from pile_lightning.modules.environment.coupling import Coupling
-from pile_lightning.modules.environment.parse import nearest
+from pile_lightning.modules.environment.parse import check_member
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.scores import open_scores
 
@@ -37,11 +37,7 @@ def check_couplings(couplings: list[Coupling], names: list[str]) -> None:
     """
     for coupling in couplings:
         for name in coupling.names:
-            if name not in names:
-                raise ValueError(
-                    f"coupling {type(coupling).__name__} names {name!r}, and there is no such "
-                    f"member; {nearest(name, names)}"
-                )
+            check_member(name, names, of=f"coupling {type(coupling).__name__}")
     if any(type(each).token_nll is not Coupling.token_nll for each in couplings) and (
         "ensemble" in names
     ):

@@ -1,12 +1,19 @@
 """Members that fail."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.modules import CausalLM, LanguageModule
-from pile_lightning.nn import DecoderConfig, NetworkConfig, cross_entropy_sum
+from pile_lightning.nn import (
+    DecoderConfig,
+    NetworkConfig,
+    await_weights,
+    cross_entropy_sum,
+    will_follow,
+)
 from pile_lightning.optim import OptimizerConfig
 
 
@@ -68,6 +75,23 @@ class Twice(CausalLM):
 
     def loss_sum(self, batch):
         return 2 * super().loss_sum(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElsewhereConfig(NetworkConfig):
+    """Reads its weights from somewhere, but where they are to follow or there is no memory."""
+
+    reads: ClassVar[list[str]] = []
+
+    def build(self, *, vocab_size, max_seq_len):
+        network = DecoderConfig(d_model=32, num_layers=1).build(
+            vocab_size=vocab_size, max_seq_len=max_seq_len
+        )
+        if will_follow() or torch.get_default_device().type == "meta":
+            await_weights(network, "the weights never came")
+        else:
+            self.reads.append("read")
+        return network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,6 +177,28 @@ def test_a_part_goes_on_when_one_that_shares_it_stops(kind, owner, make_environm
             assert state[parameter]["step"] == 8 - skipped
 
 
+class Spoil(Callback):
+    """Spoils a gradient that is shared, of the second step, while all losses are finite."""
+
+    def on_after_backward(self, trainer, module):
+        if trainer.global_step == 1:
+            next(iter(blocks_of(module, "next").values())).grad.fill_(torch.inf)
+            self.weights = copy.deepcopy(module.members.state_dict())
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if trainer.global_step == 2:
+            for name, weight in module.members.state_dict().items():
+                assert torch.equal(weight, self.weights[name]), name
+
+
+def test_a_shared_gradient_that_is_not_finite_is_left_out_by_all(make_environment, make_trainer):
+    warnings.filterwarnings("ignore", message=".*has a loss or gradient.*")
+    environment = make_environment(TASKS, share=BLOCKS)
+    make_trainer(Spoil(), max_steps=3).fit(environment, ToyData())
+    assert [each.fate.skipped_steps for each in environment.roster] == [1, 1]
+    assert all(weight.isfinite().all() for weight in environment.state_dict().values())
+
+
 def test_halving_stops_an_owner_and_not_its_part(make_environment, make_trainer):
     still = {"class_path": "pile_lightning.optim.AdamWConfig", "init_args": {"lr": 0.0}}
     members = {"still": member(seed=3, optimizer=still), "on": member()}

@@ -1,6 +1,5 @@
 """A rank has what it trains, and no more, and the ranks together have what one process has."""
 
-import os
 import socket
 
 import pytest
@@ -9,14 +8,25 @@ from lightning import seed_everything
 
 from pile_lightning.callbacks import MetricsCsv, read_metrics
 from pile_lightning.modules import Environment, SharedPart
-from tests.checkpoint.worlds import in_ranks
+from pile_lightning.nn import check_weights, weights_follow
+from tests.checkpoint.worlds import as_one_of_two, in_ranks
 from tests.modules.environment.conftest import SEQ, UNLIKE, VOCAB, ToyData, make_trainer_in
+from tests.modules.environment.members import ElsewhereConfig
+
+ELSEWHERE = {
+    "elsewhere": {
+        "class_path": "CausalLM",
+        "init_args": {
+            "network": {"class_path": "tests.modules.environment.members.ElsewhereConfig"}
+        },
+    }
+}
 
 
 def train(folder, **settings):
     seed_everything(0, verbose=False)
     share = [SharedPart(part="blocks", members=["plain", "reseeded"])]
-    environment = Environment(UNLIKE, share=share, vocab_size=VOCAB, max_seq_len=SEQ)
+    environment = Environment(UNLIKE | ELSEWHERE, share=share, vocab_size=VOCAB, max_seq_len=SEQ)
     trainer = make_trainer_in(folder, logger=[MetricsCsv(folder)], **settings)
     trainer.fit(environment, ToyData())
     trainer.save_checkpoint(folder / "last.ckpt")
@@ -24,16 +34,7 @@ def train(folder, **settings):
 
 
 def train_as_rank(rank, folder, port):
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "GROUP_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": "test",
-    }
+    as_one_of_two(rank, port)
     environment, trainer = train(folder, strategy="spread", devices=2)
     ranks = {member.name: int(member.here) for member in environment.roster}
     assert 0 < sum(ranks.values()) < len(ranks)
@@ -45,8 +46,30 @@ def train_as_rank(rank, folder, port):
         assert any(p.is_meta for p in own) == (not member.here and member is not best)
         stepped = [p in member.optimizer.state for p in own]
         assert all(stepped) if member.here else not any(stepped)
+    environment.on_predict_start()  # looks for weights that never came
     (folder / f"{rank}.txt").write_text(best.name)
     assert environment.generate(torch.zeros(1, 1, dtype=torch.long), max_new_tokens=2).shape[0] == 1
+
+
+def test_what_is_not_trained_here_waits_for_no_weights_and_reads_none(make_environment):
+    (each,) = make_environment(ELSEWHERE).roster
+    ElsewhereConfig.reads.clear()
+    each.outline()
+    check_weights(each.module)
+    each.borrow(torch.device("cpu"))
+    check_weights(each.module)
+    assert ElsewhereConfig.reads == []
+    each.module.network = None
+    each.configure_model()
+    assert ElsewhereConfig.reads == ["read"]
+
+
+def test_nothing_is_predicted_with_weights_that_never_came(make_environment):
+    environment = make_environment(ELSEWHERE)
+    with weights_follow():
+        environment.configure_model()
+    with pytest.raises(FileNotFoundError, match="the weights never came"):
+        environment.on_predict_start()
 
 
 @pytest.mark.dist
