@@ -21,19 +21,26 @@ def _network(**fields: Any) -> dict[str, Any]:
     return {f"{NETWORK}.{name}": value for name, value in fields.items()}
 
 
+def _muon(**fields: Any) -> dict[str, Any]:
+    return {f"{MODEL}.optimizer.init_args.{name}": value for name, value in fields.items()}
+
+
 _NO_TABLES = _network(tables=None)
-_NARROW = {"distribution": "uniform", "std": 0.5, "scaled_by": "fan_in"}
 
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
     # what steps the weights
-    "AdamW, lr 0.002": _adamw(0.002),
+    "Muon's momentum 0.95": _muon(momentum=0.95),
+    "Muon's momentum 0.6": _muon(momentum=0.6),
+    "AdamW's betas 0.9, 0.95 for tables": _muon(betas=[0.9, 0.95]),
+    "AdamW's betas 0.9, 0.99 for tables": _muon(betas=[0.9, 0.99]),
+    "momentum 0.95, betas 0.9, 0.95": _muon(momentum=0.95, betas=[0.9, 0.95]),
+    "Muon, lr 0.02": _muon(lr=0.02),
+    "Muon, lr 0.045": _muon(lr=0.045),
+    "look-ups, lr 0.3": _muon(lookup_lr=0.3),
     "AdamW, lr 0.004": _adamw(0.004),
-    "AdamW, lr 0.008": _adamw(0.008),
     "AdamW, lr 0.004, no tables": _adamw(0.004) | _NO_TABLES,
     "AdamW, lr 0.004, rates of tables their own": _adamw(0.004, table_lr=0.03, lookup_lr=0.3),
-    "Muon, lr 0.02": {f"{MODEL}.optimizer.init_args.lr": 0.02},
-    "Muon, lr 0.045": {f"{MODEL}.optimizer.init_args.lr": 0.045},
     # the learning rate over the run
     "warm-up, stable, decay 0.2": _schedule("WarmupStableDecayConfig", decay=0.2),
     "warm-up, stable, decay 0.5": _schedule("WarmupStableDecayConfig", decay=0.5),
@@ -42,36 +49,34 @@ ROWS: dict[str, dict[str, Any]] = {
     "linear to 0.1": _schedule("LinearConfig", floor=0.1),
     "half the batch": {"data.init_args.batch_size": 4},
     "twice the batch": {"data.init_args.batch_size": 16},
+    "rows of 512, half as many": {
+        "data.init_args.seq_len": 512,
+        "data.init_args.batch_size": 4,
+        "data.init_args.val_stride": 256,
+    },
+    "rows of 128 for the first half": {
+        "data.init_args.short_rows": {"seq_len": 128, "until_tokens": 204800}
+    },
     # the network
     "no QK-norm": _network(attention={"qk_norm": None}),
     "SwiGLU": _network(feed_forward={"activation": "silu", "gated": True, "d_ff": 704}),
-    "output projections not zero": _network(init={"output": _NARROW}),
+    "output projections zero": _network(init={}),
     "untied head": _network(tie_embeddings=False),
     "6 layers": _network(num_layers=6),
     # the loss
     "z-loss 1e-4": {f"{MODEL}.z_loss": 1e-4},
     "z-loss 1e-3": {f"{MODEL}.z_loss": 1e-3},
-    "logits capped at 15": _network(logit_cap=15.0),
+    "logits not capped": _network(logit_cap=None),
     "logits capped at 30": _network(logit_cap=30.0),
     # beside the blocks
     "no tables": _NO_TABLES,
     "no smear": _network(tables={"smear": False}),
-    "no bigram table": _network(tables={"ngram_rows": []}),
+    "no table of pairs": _network(tables={"ngram_rows": []}),
+    "table of pairs of 65536 rows": _network(tables={"ngram_rows": [65536]}),
+    "table of triples of 65536 rows, too": _network(tables={"ngram_rows": [16384, 65536]}),
     "no value embeddings": _network(tables={"value_layers": 0}),
     "value embeddings in all layers": _network(tables={"value_layers": 4}),
-    "bigram table of 65536 rows": _network(tables={"ngram_rows": [65536]}),
-    "trigram table of 65536 rows, too": _network(tables={"ngram_rows": [16384, 65536]}),
-    "value residual": _network(shortcuts={"stream": False, "values": True}),
-    "value residual, no value embeddings": _network(
-        shortcuts={"stream": False, "values": True}, tables={"value_layers": 0}
-    ),
-    "embedding added before each block": _network(shortcuts={"stream": True, "values": False}),
-    # what helps, together
-    "cap 15, trigrams": _network(logit_cap=15.0, tables={"ngram_rows": [16384, 65536]}),
-    "cap 15, trigrams, embedding before blocks": _network(
-        logit_cap=15.0,
-        tables={"ngram_rows": [16384, 65536]},
-        shortcuts={"stream": True, "values": False},
-    ),
+    "value residual": _network(shortcuts={"stream": True, "values": True}),
+    "embedding added at the start alone": _network(shortcuts=None),
 }
 """Changes of the base, by dotted names of the config."""
