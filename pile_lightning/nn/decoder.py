@@ -219,7 +219,15 @@ class Decoder(nn.Module):
             allowed = masks.packed(seq, document_ids) if cache is None else cache.mask(seq, device)
         earlier = None if cache is None else cache.recent_ids
         x, rows = self._embed(input_ids, position_ids, earlier)
-        beside = Beside(self.tables, self.shortcuts, input_ids=input_ids, start=x, rows=rows)
+        beside = Beside(
+            self.tables,
+            self.shortcuts,
+            input_ids=input_ids,
+            start=x,
+            num_layers=len(self.blocks),
+            rows=rows,
+            alike=cache is None,
+        )
         rotation = self.positions.rotation(position_ids)
         layers = [None] * len(self.blocks) if cache is None else cache.layers
         with nullcontext() if cache is None else uncompiled():

@@ -88,13 +88,14 @@ def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(
 
 
 @pytest.mark.slow
-def test_all_blocks_share_their_graphs(traced):
+@pytest.mark.parametrize("tables", [None, TablesConfig(value_layers=1)])
+def test_all_blocks_share_their_graphs(traced, tables):
     torch._dynamo.utils.counters.clear()
     counts = []
     for num_layers in (1, 3):
         torch.compiler.reset()
         torch._dynamo.utils.counters.clear()
-        network = DecoderConfig(d_model=32, num_layers=num_layers)
+        network = DecoderConfig(d_model=32, num_layers=num_layers, tables=tables)
         step = make_steps(CausalLM(network, vocab_size=50, max_seq_len=32, compile=True))
         step(packed=False)
         counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
