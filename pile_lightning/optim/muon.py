@@ -207,8 +207,8 @@ class MuonConfig(OptimizerConfig):
     vector_lr: float = 0.01
     """Learning rate of gains and biases."""
     momentum: float = 0.95
-    """Nesterov momentum of the matrices. Runs of few steps and small batches learn faster with less:
-    over 200 steps of 2,048 tokens 0.8 was best, and is what ``configs/quickstart.yaml`` has."""
+    """Nesterov momentum of the matrices. Short runs of small batches learn faster with less: over
+    200 steps of 2,048 tokens 0.8 was best, and is what ``configs/quickstart.yaml`` has."""
     weight_decay: float = 0.0
     """Decoupled decay of the matrices."""
     betas: tuple[float, float] = (0.9, 0.95)
