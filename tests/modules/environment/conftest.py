@@ -7,13 +7,11 @@ from functools import partial
 import pytest
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from pile_lightning.batch import IGNORE_INDEX
 from pile_lightning.callbacks import SkipNonFinite
 from pile_lightning.modules import CausalLM, Environment
-
-VOCAB, SEQ = 31, 12
+from tests.modules.rows import SEQ, VOCAB, Batches, make_rows
 
 
 @pytest.fixture(autouse=True)
@@ -27,33 +25,7 @@ def quiet():
 
 
 def make_batches(count, rows=4):
-    """Rows that predict very different numbers of tokens."""
-    generator = torch.Generator().manual_seed(0)
-    batches = []
-    for _ in range(count):
-        ids = torch.randint(VOCAB, (rows, SEQ + 1), generator=generator)
-        labels = ids[:, 1:].clone()
-        for row in range(rows):
-            labels[row, : (row * 5) % SEQ] = IGNORE_INDEX
-        batches.append(
-            {
-                "input_ids": ids[:, :-1],
-                "labels": labels,
-                "position_ids": torch.arange(SEQ).expand(rows, -1).contiguous(),
-                "document_ids": torch.zeros(rows, SEQ, dtype=torch.long),
-                "domain": torch.arange(rows) % 2,
-                "num_bytes": 3 * (labels != IGNORE_INDEX).sum(dim=1),
-            }
-        )
-    return batches
-
-
-class Batches(IterableDataset):
-    def __init__(self, batches):
-        self.batches = batches
-
-    def __iter__(self):
-        return iter(self.batches)
+    return [make_rows(rows, seed) for seed in range(count)]
 
 
 class ToyData(LightningDataModule):
