@@ -1,6 +1,6 @@
 """Makes the parts that are not there yet, in several processes, and judges what was bad in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,7 @@ def make_parts(
         quiet: Whether to show no progress.
     """
     named = {plan.name: plan for its_plans in plans for plan in its_plans}
-    loaded = {name: Part.load(folder, name) for name in named}
-    parts = {name: part for name, part in loaded.items() if part is not None}
+    parts = _finished(named, folder)
     bytes_found = sum(part.counts.num_bytes for part in parts.values())
     firsts = {its_plans[0].name for its_plans in plans if its_plans}
     missing = [plan for name, plan in named.items() if name not in parts]
@@ -71,7 +70,9 @@ def make_parts(
     progress = Progress([plan.num_bytes for plan in missing], quiet=quiet)
 
     def state() -> tuple[int, int, int | None]:
-        return len(parts), sum(part.num_bytes_stored for part in parts.values()), progress.needed()
+        # on the disk: a process may have finished one while another told of its error
+        kept = _finished(named, folder).values()
+        return len(kept), sum(part.num_bytes_stored for part in kept), progress.needed()
 
     try:
         results = run_jobs(jobs, num_proc=num_proc, on_report=progress.report)
@@ -92,6 +93,11 @@ def make_parts(
         bad=[tally.bad for tally in tallies],
         bytes_found=bytes_found,
     )
+
+
+def _finished(names: Iterable[str], folder: Path) -> dict[str, Part]:
+    loaded = {name: Part.load(folder, name) for name in names}
+    return {name: part for name, part in loaded.items() if part is not None}
 
 
 class _Tally:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,29 @@ def test_what_a_full_disk_still_needs(tmp_path: Path, monkeypatch: pytest.Monkey
     told = r"2 finished parts \(0.4 MB\) are kept and will be used, about 0.8 MB more are needed"
     with pytest.raises(OSError, match=told):
         prepare(tmp_path, Shelf(size=100_000), num_proc=1)
+
+
+def test_a_part_that_is_finished_as_the_disk_fills_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process ends a part, and the other's error is heard before that."""
+    from pile_lightning.data import part_writer
+
+    publish = part_writer.publish
+
+    def full(paths: Sequence[Path], folder: Path) -> None:
+        try:
+            (tmp_path / "taken").mkdir()
+        except FileExistsError:
+            while not list(folder.glob("*.json")):
+                time.sleep(0.01)
+            raise OSError(28, "No space left on device") from None
+        publish(paths, folder)
+        time.sleep(600)
+
+    monkeypatch.setattr(part_writer, "publish", full)
+    with pytest.raises(OSError, match=r"1 finished parts \(0.2 MB\) are kept"):
+        prepare(tmp_path / "c", Shelf(size=100_000), num_proc=2)
 
 
 def test_a_full_disk_elsewhere_is_not_the_cache(tmp_path: Path) -> None:
