@@ -47,7 +47,7 @@ def test_a_device_is_timed_by_its_own_events_and_waited_for_once():
     size = SIZES["tiny"]
     setting = peers.Setting(size, "bf16", torch.device("cpu"))
     ours = all_systems(size)[0]
-    line = peers.fastest(ours, setting, clock, tries=1, modes="eager")
+    (line,) = peers.contenders(ours, setting, clock, tries=1, modes="eager")
     del now[1:]
     peers.measure([line], setting, clock, rounds=1, steps=2)
     assert line.seconds == [pytest.approx(0.0015)]
@@ -69,3 +69,17 @@ def test_the_ways_of_head_and_loss_agree(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()[4:]
     assert len(lines) >= 2
     assert all(abs(float(line.split("|")[4])) < 1e-5 for line in lines)
+
+
+def test_a_system_is_shown_in_the_mode_that_the_rounds_find_fastest():
+    first, second, *_ = all_systems(SIZES["tiny"])
+    lines = [
+        peers.Line(system, mode, None, 0.0, seconds)
+        for system, mode, seconds in (
+            (first, "eager", [1.0, 9.0, 9.0]),
+            (first, "compiled", [5.0, 5.0, 5.0]),
+            (second, "eager", [2.0, 2.0, 2.0]),
+        )
+    ]
+    found = [(line.system.name, line.mode) for line in peers.fastest_modes(lines)]
+    assert found == [(first.name, "compiled"), (second.name, "eager")]
