@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from pile_lightning.device import has_fast_bfloat16
 from pile_lightning.nn.checks import check_name
 from pile_lightning.nn.initialization import Linear
 from pile_lightning.nn.int8 import Int8Linear
@@ -43,13 +44,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         >>> fast_dtype(torch.device("meta"))
         torch.float32
     """
-    fast = False
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        capabilities = torch.cpu.get_capabilities()
-        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if has_fast_bfloat16(device.type) else torch.float32
 
 
 @torch.no_grad()

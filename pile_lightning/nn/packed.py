@@ -20,6 +20,8 @@ _ROWS = 64
 def can_pack(weight: Tensor) -> bool:
     """Say whether ``PackedLinear`` is for ``weight``: on CPU, in float32 or bf16, with oneDNN.
 
+    In bf16 oneDNN itself needs a CPU that knows the type, or AVX512.
+
     Example:
         >>> can_pack(torch.ones(4, 4, dtype=torch.float64))
         False
@@ -29,7 +31,9 @@ def can_pack(weight: Tensor) -> bool:
     kinds = (torch.float32, torch.bfloat16)
     fits = weight.device.type == "cpu" and weight.dtype in kinds and weight.numel() > 0
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return fits and known and available
+    if not (fits and known and available):
+        return False
+    return weight.dtype != torch.bfloat16 or bool(ops._is_mkldnn_bf16_supported())
 
 
 class PackedLinear(nn.Module):

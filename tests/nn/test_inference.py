@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pile_lightning.device import has_fast_bfloat16
 from pile_lightning.nn import (
     AttentionConfig,
     DecoderConfig,
@@ -18,6 +19,7 @@ from pile_lightning.nn import (
 )
 from pile_lightning.nn.attend import attend, attend_cached
 from pile_lightning.nn.cache import LayerCache
+from pile_lightning.nn.initialization import Linear
 from pile_lightning.nn.int8 import Int8Linear, quantize_rows
 from pile_lightning.nn.packed import PackedLinear, can_pack
 
@@ -127,6 +129,8 @@ def test_rounding_moves_no_weight_by_more_than_half_a_step():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_packed_layer_is_a_plain_one_and_can_be_unpacked(dtype):
     weight, bias, x = (torch.randn(*s).to(dtype) for s in ((50, 64), (50,), (2, 3, 64)))
+    if not can_pack(weight):
+        pytest.skip(f"oneDNN does not pack {dtype} on this CPU")
     layer, expected = PackedLinear(weight, bias), torch.nn.functional.linear(x, weight, bias)
     assert torch.equal(layer.weight, weight)
     torch.testing.assert_close(layer(x), expected)
@@ -182,5 +186,16 @@ def test_an_unknown_rounding_is_refused(perturb):
 
 def test_bf16_is_taken_where_the_device_has_it(monkeypatch):
     for known, dtype in (({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        has_fast_bfloat16.cache_clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
         assert fast_dtype(torch.device("cpu")) == dtype
+    has_fast_bfloat16.cache_clear()
+
+
+@torch.no_grad()
+def test_bf16_stays_plain_where_the_cpu_cannot_pack_it(monkeypatch, perturb):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    network = build(perturb)
+    optimize_for_inference(network, dtype=torch.bfloat16)
+    assert isinstance(network.blocks[0].feed_forward.down, Linear)
+    assert network(tokens()).dtype == torch.bfloat16
