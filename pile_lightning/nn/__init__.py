@@ -20,7 +20,14 @@ from pile_lightning.nn.inference import Quantization, fast_dtype, optimize_for_i
 from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
 from pile_lightning.nn.logit_cap import cap_logits
 from pile_lightning.nn.loss import cross_entropy_sum, linear_cross_entropy
-from pile_lightning.nn.network import Cached, CappedHead, ChunkedHead, Counted, NetworkConfig
+from pile_lightning.nn.network import (
+    Cached,
+    CappedHead,
+    ChunkedHead,
+    Counted,
+    NetworkConfig,
+    Uniform,
+)
 from pile_lightning.nn.norms import LayerNorm, LayerNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from pile_lightning.nn.pile import Pile, PileConfig
 from pile_lightning.nn.positions import (
@@ -83,6 +90,7 @@ __all__ = [
     "StackedKernels",
     "Tables",
     "TablesConfig",
+    "Uniform",
     "attention_flops",
     "await_weights",
     "cap_logits",

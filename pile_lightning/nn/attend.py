@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pile_lightning.nn.cache import LayerCache
 from pile_lightning.nn.causal_blocks import causal_blocks, suits_causal_blocks
-from pile_lightning.nn.masks import CAUSAL, CausalMask, Mask
+from pile_lightning.nn.masks import CAUSAL, Documents, Mask
 
 __all__ = ["attend", "attend_cached", "merge_heads", "split_heads"]
 
@@ -28,14 +28,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         v: Values, shaped like the keys.
         mask: What may attend to what.
     """
-    allowed = mask.allowed if isinstance(mask, CausalMask) else None
-    if (mask is CAUSAL or allowed is not None) and suits_causal_blocks(q):
-        return causal_blocks(q, k, v, allowed)
+    first = mask.first if isinstance(mask, Documents) else None
+    if (mask is CAUSAL or first is not None) and suits_causal_blocks(q):
+        return causal_blocks(q, k, v, first)
     grouped = k.shape[1] != q.shape[1]
     if mask is None or mask is CAUSAL:
         return F.scaled_dot_product_attention(q, k, v, is_causal=mask is CAUSAL, enable_gqa=grouped)
-    if isinstance(mask, CausalMask):
-        mask = mask.allowed
+    if isinstance(mask, Documents):
+        mask = mask.allowed()
     if grouped:
         # on CUDA the kernels that take a mask know no groups: enable_gqa would mean plain math
         groups = q.shape[1] // k.shape[1]

@@ -15,11 +15,21 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-__all__ = ["causal_blocks", "suits_causal_blocks"]
+__all__ = ["causal_blocks", "is_fastest_compiled", "suits_causal_blocks"]
 
 _MOST_BLOCKS = 4
 _LEAST_QUERIES = 128
 _LONGEST = 1024
+
+
+def is_fastest_compiled(device: torch.device, seq: int) -> bool:
+    """Say whether ``causal_blocks``, compiled, is the faster way for rows of ``seq`` positions.
+
+    Example:
+        >>> is_fastest_compiled(torch.device("cpu"), 256)
+        True
+    """
+    return device.type == "cpu" and seq <= _LONGEST
 
 
 def suits_causal_blocks(q: Tensor) -> bool:
@@ -29,18 +39,17 @@ def suits_causal_blocks(q: Tensor) -> bool:
         >>> suits_causal_blocks(torch.ones(1, 1, 256, 8))  # not eager: nothing would be fused
         False
     """
-    return torch.compiler.is_compiling() and q.device.type == "cpu" and q.shape[2] <= _LONGEST
+    return torch.compiler.is_compiling() and is_fastest_compiled(q.device, q.shape[2])
 
 
-def causal_blocks(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None) -> Tensor:
+def causal_blocks(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:
     """Compute ``softmax(q k^T / sqrt(head_dim)) v``, each query seeing itself and what is before.
 
     Args:
         q: Queries (batch, heads, seq, head_dim).
         k: Keys (batch, kv_heads, seq, head_dim); each serves heads / kv_heads neighbouring queries.
         v: Values, shaped like the keys.
-        allowed: Where a query may attend to a key (batch, 1, seq, seq), if not to all before it;
-            to itself it must. Adds a tenth to the time.
+        first: The first position that each query sees (batch, seq); ``None`` for 0.
 
     Example:
         >>> q, k, v = torch.randn(3, 1, 2, 300, 8)
@@ -48,7 +57,7 @@ def causal_blocks(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None
         >>> torch.testing.assert_close(causal_blocks(q, k, v), expected)
     """
     if has_torch_function((q, k, v)):  # as torch's own functions do, for who has another way
-        stand_in: Tensor = handle_torch_function(causal_blocks, (q, k, v), q, k, v, allowed)
+        stand_in: Tensor = handle_torch_function(causal_blocks, (q, k, v), q, k, v, first)
         return stand_in
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
@@ -59,11 +68,13 @@ def causal_blocks(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None
     for start in range(0, seq, length):
         end = min(start + length, seq)
         scores = q[:, :, start:end] @ k[:, :, :end].mT
-        if allowed is None:
-            queries = torch.arange(start, end, device=q.device)[:, None]
-            seen = torch.arange(end, device=q.device) <= queries
-        else:
-            seen = allowed[:, :, start:end, :end]
+        keys, queries = (
+            torch.arange(end, device=q.device),
+            torch.arange(start, end, device=q.device),
+        )
+        seen = keys <= queries[:, None]
+        if first is not None:
+            seen = seen & (keys >= first[:, None, start:end, None])
         weights = _Weights.apply(scores, seen, head_dim**-0.5)  # type: ignore[no-untyped-call]
         out.append(weights @ v[:, :, :end])
     return torch.cat(out, dim=2)

@@ -10,10 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from pile_lightning.nn import masks
 from pile_lightning.nn.attention import AttentionConfig
 from pile_lightning.nn.beside import Beside
 from pile_lightning.nn.block import Block
@@ -23,9 +21,9 @@ from pile_lightning.nn.feed_forward import FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
 from pile_lightning.nn.initialization import Embedding, InitConfig, Linear, initialize
 from pile_lightning.nn.logit_cap import cap_logits
-from pile_lightning.nn.masks import Mask
 from pile_lightning.nn.network import NetworkConfig
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
+from pile_lightning.nn.placing import place
 from pile_lightning.nn.positions import PositionsConfig, RopeConfig
 from pile_lightning.nn.precision import to_autocast
 from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
@@ -108,7 +106,7 @@ class Decoder(nn.Module):
     and the loss stay in float32.
 
     It offers everything that ``network`` names: ``CappedHead``, ``Cached``, ``Counted``,
-    ``blocks``.
+    ``Uniform``, ``blocks``.
 
     Args:
         config: The settings.
@@ -116,6 +114,7 @@ class Decoder(nn.Module):
         max_seq_len: The longest sequence that it accepts.
 
     Example:
+        >>> import torch
         >>> network = Decoder(DecoderConfig(d_model=32), vocab_size=100, max_seq_len=16)
         >>> network(torch.zeros(1, 16, dtype=torch.long)).shape
         torch.Size([1, 16, 100])
@@ -149,6 +148,7 @@ class Decoder(nn.Module):
         if not config.tie_embeddings:
             self.head = Linear(width, vocab_size, role="head", bias=False)
         self.laid_out_head: nn.Module | None = None
+        self.uniform = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -192,8 +192,8 @@ class Decoder(nn.Module):
             input_ids: Token ids (batch, seq).
             position_ids: Distance from the start of the document (batch, seq); ``None`` counts from
                 0, or from the end of what the cache holds.
-            document_ids: The document of each position (batch, seq); ``None`` means one a row,
-                which the attention kernel runs without reading a mask.
+            document_ids: The document of each position (batch, seq), one lying after another;
+                ``None`` means one a row, which the attention kernel runs without reading a mask.
             mask: What may attend to what, see ``masks``; ``None`` means causal within each
                 document.
             cache: Keys and values of what was read before, to which these are added.
@@ -202,21 +202,16 @@ class Decoder(nn.Module):
             ValueError: If the sequence is longer than ``max_seq_len``, or ``document_ids`` come
                 with a mask or a cache, which leave them no say.
         """
-        if document_ids is not None and (mask is not None or cache is not None):
-            raise ValueError(
-                "document_ids would be ignored beside a mask or a cache; put "
-                "masks.document(document_ids) into the mask, or read one document a row"
-            )
-        seq, device = input_ids.shape[1], input_ids.device
-        check_length(seq + (0 if cache is None else cache.length), self.max_seq_len)
-        if position_ids is None:
-            if cache is None:
-                position_ids = torch.arange(seq, device=device)[None]
-            else:
-                position_ids = cache.positions(seq, device)
-        allowed: Mask = mask
-        if mask is None:
-            allowed = masks.packed(seq, document_ids) if cache is None else cache.mask(seq, device)
+        read_before = 0 if cache is None else cache.length
+        check_length(input_ids.shape[1] + read_before, self.max_seq_len)
+        position_ids, allowed = place(
+            input_ids,
+            position_ids=position_ids,
+            document_ids=document_ids,
+            mask=mask,
+            cache=cache,
+            uniform=self.uniform,
+        )
         earlier = None if cache is None else cache.recent_ids
         x, rows = self._embed(input_ids, position_ids, earlier)
         beside = Beside(
@@ -226,7 +221,7 @@ class Decoder(nn.Module):
             start=x,
             num_layers=len(self.blocks),
             rows=rows,
-            alike=cache is None,
+            alike=self.uniform and cache is None,
         )
         rotation = self.positions.rotation(position_ids)
         layers = [None] * len(self.blocks) if cache is None else cache.layers
@@ -238,6 +233,10 @@ class Decoder(nn.Module):
             cache.advance(input_ids, 0 if self.tables is None else self.tables.reach)
         out: Tensor = self.norm(x)
         return out
+
+    def make_uniform(self) -> None:
+        """Call blocks in one form from now on, as ``Uniform`` says."""
+        self.uniform = True
 
     @property
     def logit_cap(self) -> float | None:

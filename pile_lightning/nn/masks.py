@@ -4,17 +4,19 @@ Every function is pure and returns something that broadcasts to (batch, heads, q
 narrows and ``|`` widens: ``causal(n) & document(ids)`` keeps packed documents apart, ``causal(n) |
 prefix(lengths, n)`` lets everything see a prefix. Two masks need no tensor: ``None`` allows
 everything, and ``CAUSAL`` says "plain causal" to attention, which then runs the kernel's own fast
-path instead of reading a mask. ``CausalMask`` says of a tensor that it allows nothing later, which
-then need not be computed. A mask goes into the scores *before* the softmax, always.
+path instead of reading a mask. ``Documents`` says where each position's document begins, from which
+attention in plain products makes what it needs of a mask, block by block. A mask goes into the
+scores *before* the softmax, always.
 """
 
 from enum import Enum
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CAUSAL", "CausalMask", "Mask", "causal", "document", "packed", "padding", "prefix"]
+__all__ = ["CAUSAL", "Documents", "Mask", "causal", "document", "packed", "padding", "prefix"]
 
 
 class _Known(Enum):
@@ -27,16 +29,34 @@ CAUSAL: Literal[_Known.CAUSAL] = _Known.CAUSAL
 """Every query sees itself and what is before it, and as many queries as keys."""
 
 
-class CausalMask(NamedTuple):
-    """A mask in which every query sees itself, and nothing after it."""
+class Documents(NamedTuple):
+    """Documents that lie one after another: every query sees what is before it in its own.
 
-    allowed: Tensor
-    """True where a query may attend to a key (batch, 1, seq, seq)."""
+    Example:
+        >>> Documents.of(torch.tensor([[0, 0, 1]])).allowed().int()[0, 0]
+        tensor([[1, 0, 0],
+                [1, 1, 0],
+                [0, 0, 1]], dtype=torch.int32)
+    """
+
+    first: Tensor
+    """Where the document of each position begins (batch, seq)."""
+
+    @classmethod
+    def of(cls, document_ids: Tensor) -> "Documents":
+        """Find the borders between positions of different ids (batch, seq)."""
+        places = torch.arange(document_ids.shape[1], device=document_ids.device)[1:]
+        begins = torch.where(document_ids[:, 1:] != document_ids[:, :-1], places, 0)
+        return cls(F.pad(begins.cummax(1).values, (1, 0)))
+
+    def allowed(self) -> Tensor:
+        """Return the mask as a tensor (batch, 1, seq, seq)."""
+        keys = torch.arange(self.first.shape[1], device=self.first.device)
+        return causal(len(keys), device=keys.device) & (keys >= self.first[:, None, :, None])
 
 
-Mask: TypeAlias = Tensor | CausalMask | Literal[_Known.CAUSAL] | None
-"""What attention takes: a boolean tensor, one known to be causal, ``CAUSAL``, or ``None`` for
-everything."""
+Mask: TypeAlias = Tensor | Documents | Literal[_Known.CAUSAL] | None
+"""What attention takes: a boolean tensor, documents, ``CAUSAL``, or ``None`` for everything."""
 
 
 def causal(
@@ -98,23 +118,21 @@ def document(document_ids: Tensor) -> Tensor:
     return (document_ids[:, :, None] == document_ids[:, None, :])[:, None]
 
 
-def packed(num_positions: int, document_ids: Tensor | None) -> Mask:
-    """Choose the cheapest form of "causal within a document" for whole rows.
+def packed(document_ids: Tensor | None) -> Mask:
+    """Choose the cheapest form of "causal within a document" for kernels that read a mask.
 
     Args:
-        num_positions: Positions of a row.
-        document_ids: The document that each belongs to (batch, seq); ``None`` means one a row.
+        document_ids: The document of each position (batch, seq), one lying after another; ``None``
+            means one a row.
 
     Returns:
-        ``CAUSAL``, or a ``CausalMask``.
+        ``CAUSAL``, or a tensor (batch, 1, seq, seq).
 
     Example:
-        >>> packed(3, None) is CAUSAL
+        >>> packed(None) is CAUSAL
         True
     """
-    if document_ids is None:
-        return CAUSAL
-    return CausalMask(causal(num_positions, device=document_ids.device) & document(document_ids))
+    return CAUSAL if document_ids is None else Documents.of(document_ids).allowed()
 
 
 def prefix(lengths: Tensor, num_keys: int) -> Tensor:

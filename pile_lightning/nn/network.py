@@ -6,10 +6,11 @@ A network is any ``nn.Module`` with::
 
 ``input_ids`` (batch, seq) are token ids. ``position_ids`` (batch, seq) are distances from the start
 of the document, ``None`` meaning 0 .. seq-1. ``document_ids`` (batch, seq) say which document a
-position belongs to, and no position may attend outside its own; ``None`` means one document a row.
+position belongs to, one lying after another, and no position may attend outside its own; ``None``
+means one document a row.
 ``logits`` are (batch, seq, vocab), those at position ``t`` for the token at ``t + 1``. That is all.
 
-Four small protocols describe what a network may offer beyond it; callers ask with ``isinstance``.
+Five small protocols describe what a network may offer beyond it; callers ask with ``isinstance``.
 They hold methods and properties only, never plain attributes: ``isinstance`` looks at the class,
 and what ``nn.Module`` keeps for an instance (parameters, sub-modules) is not to be found there. For
 the same reason the one optional attribute has no protocol: an ``nn.ModuleList`` called ``blocks``
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from pile_lightning.nn.cache import KVCache
 
-__all__ = ["Cached", "CappedHead", "ChunkedHead", "Counted", "NetworkConfig"]
+__all__ = ["Cached", "CappedHead", "ChunkedHead", "Counted", "NetworkConfig", "Uniform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +128,11 @@ class Counted(Protocol):
         * head_dim * seq_len. These are the conventions of nanoGPT's and llm-foundry's MFU.
         """
         ...
+
+
+@runtime_checkable
+class Uniform(Protocol):
+    """A network that can call its blocks in one form: compiled, they are then one graph."""
+
+    def make_uniform(self) -> None:
+        """Give every block, at every call, arguments of the same kinds and shapes from now on."""

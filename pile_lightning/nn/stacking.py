@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from pile_lightning.nn.causal_blocks import causal_blocks
 from pile_lightning.nn.feed_forward import relu2
 from pile_lightning.nn.loss import linear_cross_entropy
+from pile_lightning.nn.masks import Documents
 
 __all__ = ["StackedKernels"]
 
@@ -99,7 +100,8 @@ def _products(
     return F.dropout(weights, dropout_p).to(value.dtype) @ value
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+def _causal(query: Tensor, key: Tensor, value: Tensor, first: Tensor | None) -> Tensor:
+    allowed = None if first is None else Documents(first).allowed()
     return _attention(query, key, value, allowed, is_causal=allowed is None, enable_gqa=True)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pile_lightning.nn import Uniform
 from pile_lightning.parallel.blocks import blocks_of
 
 __all__ = ["compile_blocks", "for_many_shapes", "why_not_compile"]
@@ -44,5 +45,7 @@ def compile_blocks(network: nn.Module) -> None:
 
     State-dict keys stay what they were.
     """
+    if isinstance(network, Uniform):
+        network.make_uniform()
     for block in blocks_of(network):
         block.compile(**for_many_shapes())

@@ -88,6 +88,19 @@ def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(
 
 
 @pytest.mark.slow
+def test_on_a_cpu_packed_rows_take_the_graph_of_rows_of_one_document(traced):
+    torch._dynamo.utils.counters.clear()
+    step = make_steps(
+        CausalLM(DecoderConfig(d_model=32), vocab_size=50, max_seq_len=32, compile=True)
+    )
+    step(packed=False)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        step(packed=True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("tables", [None, TablesConfig(value_layers=1)])
 def test_all_blocks_share_their_graphs(traced, tables):
     torch._dynamo.utils.counters.clear()

@@ -14,12 +14,12 @@ from pile_lightning.nn.attend import attend
 def test_values_and_gradients_are_the_kernels(seq, kv_heads, documents):
     q = torch.randn(2, 4, seq, 8, requires_grad=True)
     k, v = (torch.randn(2, kv_heads, seq, 8, requires_grad=True) for _ in range(2))
-    allowed = masks.causal(seq)
+    allowed, first = masks.causal(seq), None
     if documents:
         ids = torch.stack([torch.arange(seq) // 60, torch.arange(seq) // 250])
-        allowed = allowed & masks.document(ids)
+        allowed, first = allowed & masks.document(ids), masks.Documents.of(ids).first
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, enable_gqa=True)
-    out = causal_blocks.causal_blocks(q, k, v, allowed if documents else None)
+    out = causal_blocks.causal_blocks(q, k, v, first)
     torch.testing.assert_close(out, expected)
     direction = torch.randn_like(out)
     torch.testing.assert_close(
@@ -50,8 +50,7 @@ def test_compiled_on_a_cpu_short_rows_take_the_blocks(monkeypatch, seq, taken, d
     q, k, v = torch.randn(3, 1, 1, seq, 8)
     mask = masks.CAUSAL
     if documents:
-        own = masks.document(torch.arange(seq)[None] // 10)
-        mask = masks.CausalMask(masks.causal(seq) & own)
+        mask = masks.Documents.of(torch.arange(seq)[None] // 10)
     eager = attend(q, k, v, mask)
     assert not seen
     compiled = torch.compile(attend, backend="eager", dynamic=False)

@@ -1,0 +1,65 @@
+"""Where the tokens of a decoder's rows stand, and what each may attend to."""
+
+import torch
+from torch import Tensor
+
+from pile_lightning.nn import masks
+from pile_lightning.nn.cache import KVCache
+from pile_lightning.nn.causal_blocks import is_fastest_compiled
+from pile_lightning.nn.masks import Mask
+
+__all__ = ["place"]
+
+
+def place(
+    input_ids: Tensor,
+    *,
+    position_ids: Tensor | None,
+    document_ids: Tensor | None,
+    mask: Tensor | None,
+    cache: KVCache | None,
+    uniform: bool,
+) -> tuple[Tensor, Mask]:
+    """Complete what a decoder was told of its rows, by the arguments of ``Decoder.hidden``.
+
+    Args:
+        input_ids: Token ids (batch, seq).
+        position_ids: Distances from the start of the document, if told.
+        document_ids: The document of each position, if a row holds several.
+        mask: What may attend to what, if it is not causal within each document.
+        cache: What was read before.
+        uniform: Whether rows of one document are to look as those of several do, where that costs
+            nothing: compiled, they are then one graph, where they would be two.
+
+    Returns:
+        Positions (batch or 1, seq), and what attention takes.
+
+    Raises:
+        ValueError: If ``document_ids`` come with a mask or a cache, which leave them no say.
+
+    Example:
+        >>> told = dict(position_ids=None, document_ids=None, mask=None, cache=None)
+        >>> place(torch.zeros(1, 3, dtype=torch.long), **told, uniform=True)
+        (tensor([[0, 1, 2]]), Documents(first=tensor([[0, 0, 0]])))
+    """
+    if document_ids is not None and (mask is not None or cache is not None):
+        raise ValueError(
+            "document_ids would be ignored beside a mask or a cache; put "
+            "masks.document(document_ids) into the mask, or read one document a row"
+        )
+    (batch, seq), device = input_ids.shape, input_ids.device
+    if cache is not None:
+        if position_ids is None:
+            position_ids = cache.positions(seq, device)
+        return position_ids, cache.mask(seq, device) if mask is None else mask
+    if position_ids is None:
+        position_ids = torch.arange(seq, device=device)[None]
+    if mask is not None:
+        return position_ids, mask
+    if not uniform or not is_fastest_compiled(device, seq):
+        return position_ids, masks.packed(document_ids)
+    if document_ids is None:
+        documents = masks.Documents(torch.zeros_like(input_ids))
+    else:
+        documents = masks.Documents.of(document_ids)
+    return position_ids.expand(batch, seq).contiguous(), documents
