@@ -1,20 +1,29 @@
-"""A parser in which a default's fields are not carried over to another class."""
+"""A parser whose defaults keep their fields to themselves, and whose null reaches every setting."""
 
+import re
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 __all__ = ["LeanDefaults"]
 
+_WRITTEN_NULL = re.compile(r"^(--[\w.]+)=None$")
+
 
 class LeanDefaults(ArgumentParser):
-    """Keeps the fields of a default to the default's own class.
+    """Keeps the fields of a default to the default's own class, and takes null at any depth.
 
     jsonargparse hands the fields of a config on to the class that takes its place, as far as that
     has them, which is meant for what a user has set. A default that lists its fields would hand
     them on as well: whoever names ``AdamWConfig`` in the place of ``MuonConfig`` would have Muon's
     learning rate. So a default says its class alone; its fields are filled in as parsing ends.
     """
+
+    def parse_args(self, args: Any = None, *more: Any, **settings: Any) -> Any:
+        """Parse, and take for null what jsonargparse writes of it when it asks a part's parser."""
+        if isinstance(args, list):
+            args = [_WRITTEN_NULL.sub(r"\1=null", str(each)) for each in args]
+        return super().parse_args(args, *more, **settings)
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
         """Return the defaults, those that are configs by their class where no field is special."""

@@ -53,10 +53,7 @@ def _tidy(message: str, kinds: Iterable[type] = ()) -> str:
     missing = re.search(r"(?:dot import path string: |has no attribute ')\"?(\w+)", text)
     if missing is None:
         return text
-    name, field = missing.group(1), text.split(":")[0]
-    if name == "None":  # the parser takes it for the name of a class
-        return f"{field}: null stands in a config file only; put it into one, and add --config FILE"
-    return f"{field}: {no_class(name, kinds)}"
+    return f"{text.split(':')[0]}: {no_class(missing.group(1), kinds)}"
 
 
 def no_class(name: str, kinds: Iterable[type]) -> str:

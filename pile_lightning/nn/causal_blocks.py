@@ -68,11 +68,8 @@ def causal_blocks(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) 
     for start in range(0, seq, length):
         end = min(start + length, seq)
         scores = q[:, :, start:end] @ k[:, :, :end].mT
-        keys, queries = (
-            torch.arange(end, device=q.device),
-            torch.arange(start, end, device=q.device),
-        )
-        seen = keys <= queries[:, None]
+        keys = torch.arange(end, device=q.device)
+        seen = keys <= keys[start:, None]
         if first is not None:
             seen = seen & (keys >= first[:, None, start:end, None])
         weights = _Weights.apply(scores, seen, head_dim**-0.5)  # type: ignore[no-untyped-call]

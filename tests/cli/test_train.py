@@ -131,7 +131,6 @@ MISTAKES = {
         "val_check_interval=3",
     ),
     "a missing config": (["--config=nope.yaml"], "nope.yaml"),
-    "null for a part": (["--model.network.tables=null"], "null stands in a config file only"),
     "no last step": (["--trainer.max_steps=-1", "--data.sources={corpus}"], "trainer.max_steps=-1"),
 }
 
@@ -170,6 +169,16 @@ def test_help_and_print_config_read_well(tmp_path, command_line):
     printed = command_line("fit", "--config", QUICKSTART, "--print_config", cwd=tmp_path).stdout
     assert "d_model: 256" in printed
     assert "vocab_size" not in printed
+
+
+@pytest.mark.parametrize("word", ["null", "None"])
+def test_null_on_the_command_line_reaches_every_setting(tmp_path, command_line, word):
+    parts = ["tables", "logit_cap", "attention.qk_norm"]
+    nothing = [f"--model.network.{part}={word}" for part in parts] + [f"--data.val_stride={word}"]
+    command = ["fit", "--config", QUICKSTART, *nothing, "--print_config"]
+    printed = command_line(*command, cwd=tmp_path).stdout
+    for part in (*parts, "val_stride"):
+        assert f" {part.rpartition('.')[2]}: null\n" in printed
 
 
 def weights(path):
