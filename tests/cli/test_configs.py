@@ -78,6 +78,7 @@ def text_of(corpus, pile, tmp_path_factory):
         lines = [json.dumps({"text": next(pieces)}) for _ in range(100)]
         (local / f"{part}.jsonl").write_text("\n".join(lines))
     return {
+        "minute": [f"--data.sources={corpus}"],
         "quickstart": [f"--data.sources={corpus}"],
         "folder": [f"--data.sources={corpus}"],
         "hub": [
