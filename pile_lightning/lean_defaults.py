@@ -17,11 +17,17 @@ class LeanDefaults(ArgumentParser):
     has them, which is meant for what a user has set. A default that lists its fields would hand
     them on as well: whoever names ``AdamWConfig`` in the place of ``MuonConfig`` would have Muon's
     learning rate. So a default says its class alone; its fields are filled in as parsing ends.
+
+    Example:
+        >>> parser = LeanDefaults()
+        >>> action = parser.add_argument("--prompt", type=str)
+        >>> parser.parse_args(["--prompt=None"]).prompt  # a word like others, where a user wrote it
+        'None'
     """
 
     def parse_args(self, args: Any = None, *more: Any, **settings: Any) -> Any:
         """Parse, and take for null what jsonargparse writes of it when it asks a part's parser."""
-        if isinstance(args, list):
+        if "defaults" in settings:  # as it does then, and nobody else: a prompt may be "None"
             args = [_WRITTEN_NULL.sub(r"\1=null", str(each)) for each in args]
         return super().parse_args(args, *more, **settings)
 

@@ -213,7 +213,11 @@ class Decoder(nn.Module):
             uniform=self.uniform,
         )
         earlier = None if cache is None else cache.recent_ids
-        x, rows = self._embed(input_ids, position_ids, earlier)
+        rows: list[Tensor] = []
+        x = self._look_up(input_ids)
+        if self.tables is not None:
+            x, rows = self.tables.begin(x, self._look_up, input_ids, position_ids, earlier)
+        x = to_autocast(self.dropout(self.positions.embed(x, position_ids)))
         beside = Beside(
             self.tables,
             self.shortcuts,
@@ -286,21 +290,7 @@ class Decoder(nn.Module):
         )
         return linear_flops(self) + tied_head + attention
 
-    def _embed(
-        self, input_ids: Tensor, position_ids: Tensor, earlier: Tensor | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Look up, normalise and place the tokens: the start of the stream, in autocast's type.
-
-        Returns:
-            The stream (batch, seq, d_model), and what the tables add to it before every block.
-        """
-        x: Tensor = self.embedding_norm(self.embedding(input_ids))
-        rows: list[Tensor] = []
-        if self.tables is not None:
-            previous = self.tables.previous(input_ids, position_ids, earlier)
-            rows = [to_autocast(row) for row in self.tables.look_up(input_ids, previous)]
-            if self.tables.smear_share is not None:
-                known = previous[0] >= 0
-                before = self.embedding_norm(self.embedding(previous[0].clamp(min=0)))
-                x = self.tables.smear(x, before * known[:, :, None])
-        return to_autocast(self.dropout(self.positions.embed(x, position_ids))), rows
+    def _look_up(self, ids: Tensor) -> Tensor:
+        """Return the normalised rows of the embedding (batch, seq, d_model)."""
+        out: Tensor = self.embedding_norm(self.embedding(ids))
+        return out

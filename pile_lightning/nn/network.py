@@ -7,8 +7,8 @@ A network is any ``nn.Module`` with::
 ``input_ids`` (batch, seq) are token ids. ``position_ids`` (batch, seq) are distances from the start
 of the document, ``None`` meaning 0 .. seq-1. ``document_ids`` (batch, seq) say which document a
 position belongs to, one lying after another, and no position may attend outside its own; ``None``
-means one document a row.
-``logits`` are (batch, seq, vocab), those at position ``t`` for the token at ``t + 1``. That is all.
+means one document a row. ``logits`` are (batch, seq, vocab), those at position ``t`` for the token
+at ``t + 1``. That is all.
 
 Five small protocols describe what a network may offer beyond it; callers ask with ``isinstance``.
 They hold methods and properties only, never plain attributes: ``isinstance`` looks at the class,
@@ -136,3 +136,4 @@ class Uniform(Protocol):
 
     def make_uniform(self) -> None:
         """Give every block, at every call, arguments of the same kinds and shapes from now on."""
+        ...

@@ -6,6 +6,7 @@ reaches over the start of its document. At two million tokens of Python source t
 took 0.1 bits a byte off.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pile_lightning.nn.checks import check_size
 from pile_lightning.nn.initialization import Embedding
+from pile_lightning.nn.precision import to_autocast
 
 __all__ = ["Tables", "TablesConfig"]
 
@@ -115,6 +117,34 @@ class Tables(nn.Module):
         if self.smear_share is not None:
             nn.init.zeros_(self.smear_share)
 
+    def begin(
+        self,
+        x: Tensor,
+        embed: Callable[[Tensor], Tensor],
+        input_ids: Tensor,
+        position_ids: Tensor,
+        earlier: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Smear the embedded tokens, and look their n-grams up.
+
+        Args:
+            x: The embedded tokens (batch, seq, d_model).
+            embed: Embeds others.
+            input_ids: Token ids (batch, seq).
+            position_ids: Distance from the start of the document (batch or 1, seq).
+            earlier: Ids read before these (batch, any), from a cache.
+
+        Returns:
+            What the stream begins with, and for ``add`` the row of each n-gram, in autocast's type.
+        """
+        previous = self.previous(input_ids, position_ids, earlier)
+        rows = [to_autocast(row) for row in self.look_up(input_ids, previous)]
+        if self.smear_share is None:
+            return x, rows
+        known = previous[0] >= 0
+        before = embed(previous[0].clamp(min=0)) * known[:, :, None]
+        return x + torch.tanh(self.smear_share) * before, rows
+
     def previous(
         self, input_ids: Tensor, position_ids: Tensor, earlier: Tensor | None = None
     ) -> list[Tensor]:
@@ -136,12 +166,6 @@ class Tables(nn.Module):
             padded = nn.functional.pad(input_ids, (reach, 0), value=-1)[:, :-reach]
             shifted.append(padded[:, -seq:].masked_fill(position_ids < reach, -1))
         return shifted
-
-    def smear(self, x: Tensor, before: Tensor) -> Tensor:
-        """Add a share of ``before``, the embedded tokens one position before (batch, seq, dim)."""
-        if self.smear_share is None:
-            return x
-        return x + torch.tanh(self.smear_share) * before
 
     def look_up(self, input_ids: Tensor, previous: list[Tensor]) -> list[Tensor]:
         """Return the row of each n-gram table (batch, seq, d_model)."""
