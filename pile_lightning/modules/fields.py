@@ -7,6 +7,7 @@ from pile_lightning.nn import (
     NetworkConfig,
     NormConfig,
     PositionsConfig,
+    ShortConvConfig,
     ShortcutsConfig,
     TablesConfig,
 )
@@ -21,6 +22,7 @@ CONFIGS: list[Any] = [
     OptimizerConfig,
     PositionsConfig,
     ScheduleConfig,
+    ShortConvConfig,
     ShortcutsConfig,
     TablesConfig,
 ]

@@ -40,6 +40,7 @@ from pile_lightning.nn.positions import (
 )
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
 from pile_lightning.nn.sampling import sample
+from pile_lightning.nn.short_conv import ShortConv, ShortConvConfig
 from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.sizes import SizedDecoderConfig
 from pile_lightning.nn.stacking import StackedKernels
@@ -83,6 +84,8 @@ __all__ = [
     "RMSNorm",
     "RMSNormConfig",
     "RopeConfig",
+    "ShortConv",
+    "ShortConvConfig",
     "Shortcuts",
     "ShortcutsConfig",
     "SinusoidalConfig",

@@ -13,6 +13,7 @@ from pile_lightning.nn.initialization import Linear
 from pile_lightning.nn.masks import Mask
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.positions import Rotation, rotate
+from pile_lightning.nn.short_conv import ShortConvConfig, convolve
 
 __all__ = ["Attention", "AttentionConfig", "CrossAttention"]
 
@@ -67,8 +68,8 @@ class AttentionConfig:
             )
         return d_model // self.num_heads
 
-    def build(self, d_model: int) -> "Attention":
-        """Make self-attention for a stream of width ``d_model``."""
+    def build(self, d_model: int, *, conv: ShortConvConfig | None = None) -> "Attention":
+        """Make self-attention for a stream of width ``d_model``; ``conv`` of its heads."""
         head_dim = self.resolve_head_dim(d_model)
         return Attention(
             d_model,
@@ -78,6 +79,7 @@ class AttentionConfig:
             q_norm=None if self.qk_norm is None else self.qk_norm.build(head_dim),
             k_norm=None if self.qk_norm is None else self.qk_norm.build(head_dim),
             bias=self.bias,
+            conv=conv,
         )
 
 
@@ -92,6 +94,7 @@ class Attention(nn.Module):
         q_norm: Applied to each query before it is turned.
         k_norm: Applied to each key before it is turned.
         bias: Whether the projections have biases.
+        conv: The convolution of queries, keys and values; ``None`` for none.
 
     Example:
         >>> import torch
@@ -111,6 +114,7 @@ class Attention(nn.Module):
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
         bias: bool = False,
+        conv: ShortConvConfig | None = None,
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
@@ -121,6 +125,10 @@ class Attention(nn.Module):
         self.out = Linear(num_heads * head_dim, d_model, role="output", bias=bias)
         self.q_norm = q_norm
         self.k_norm = k_norm
+        kv_width = num_kv_heads * head_dim
+        self.q_conv = None if conv is None else conv.build(num_heads * head_dim)
+        self.k_conv = None if conv is None else conv.build(kv_width)
+        self.v_conv = None if conv is None else conv.build(kv_width)
 
     def forward(
         self,
@@ -128,6 +136,7 @@ class Attention(nn.Module):
         *,
         mask: Mask = None,
         rotation: Rotation | None = None,
+        position_ids: Tensor | None = None,
         values: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
@@ -138,10 +147,15 @@ class Attention(nn.Module):
             mask: True where a query may attend to a key, over all the cache's keys where there is
                 one.
             rotation: Angles that turn queries and keys.
+            position_ids: Distance from the start of the document (batch or 1, seq), which tells
+                convolutions where to stop; ``None`` for rows of one document.
             values: Added to the values (batch, seq, kv_heads * head_dim).
             cache: Earlier keys and values, which those of ``x`` are added to.
         """
-        q, k, v = (split_heads(part(x), self.head_dim) for part in (self.q, self.k, self.v))
+        q = convolve(self.q_conv, self.q(x), position_ids, cache, "q")
+        k = convolve(self.k_conv, self.k(x), position_ids, cache, "k")
+        v = convolve(self.v_conv, self.v(x), position_ids, cache, "v")
+        q, k, v = (split_heads(part, self.head_dim) for part in (q, k, v))
         if self.q_norm is not None:
             q = self.q_norm(q)
         if self.k_norm is not None:

@@ -7,6 +7,7 @@ Rows may be of different lengths: each begins at position 0 of its own row, and 
 lies past its end.
 """
 
+from collections import defaultdict
 from contextlib import AbstractContextManager
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from pile_lightning.nn import masks
 from pile_lightning.nn.masks import Mask
+from pile_lightning.nn.recent import Recent
 
 __all__ = ["KVCache", "LayerCache", "uncompiled"]
 
@@ -38,6 +40,8 @@ class LayerCache:
         """Positions of the longest row."""
         self.ends: Tensor | None = None
         """Where each row ends (rows,), if not all at ``length``."""
+        self.recent: defaultdict[str, Recent] = defaultdict(Recent)
+        """By name, what else a layer looks back at, of a few positions."""
         self._batch_size = batch_size
         self._storage: tuple[Tensor, Tensor] | None = None
         self._whole: tuple[LayerCache, int] | None = None
@@ -97,17 +101,25 @@ class LayerCache:
             return keys, values
         return keys[:, :, : self.length], values[:, :, : self.length]
 
-    def put(self, row: int, other: "LayerCache", other_row: int) -> None:
-        """Copy a row of ``other`` into ``row``, if it is not that row."""
-        if other._storage is None or other._whole is not None:
+    def put(self, row: int, other: "LayerCache | None", other_row: int) -> None:
+        """Let ``row`` hold what a row of ``other`` does; ``None`` for nothing."""
+        for name in {*self.recent, *(() if other is None else other.recent)}:
+            recent = None if other is None else other.recent[name]
+            self.recent[name].put(row, recent, other_row, num_rows=self.num_rows)
+        # a part's keys are there already
+        if other is None or other._storage is None or other._whole is not None:
             return
         for own, new in zip(self._room(other._storage[0]), other._storage, strict=True):
             own[row, :, : other.length] = new[other_row, :, : other.length]
 
-    def move(self, row: int, to: int) -> None:
-        """Copy ``row`` over the row ``to``."""
-        for tensor in self._storage or ():
-            tensor[to, :, : self.length] = tensor[row, :, : self.length]
+    def drop(self, row: int) -> None:
+        """Forget ``row``; the last row takes its place."""
+        last = self.num_rows - 1
+        for recent in self.recent.values():
+            recent.drop(row)
+        if row != last:
+            for tensor in self._storage or ():
+                tensor[row, :, : self.length] = tensor[last, :, : self.length]
 
     def _room(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the storage (batch, kv_heads, max_len, head_dim), made at first."""
@@ -145,8 +157,8 @@ class KVCache:
     def __init__(self, *, num_layers: int, batch_size: int, max_len: int) -> None:
         self.max_len = max_len
         self.batch_size = batch_size
-        self.recent_ids: Tensor | None = None
-        """The last ids read (rows, few), for a network that looks at more than keys."""
+        self.recent_ids = Recent()
+        """The last ids read, for a network that looks at more than keys."""
         self.layers = [
             LayerCache(batch_size=batch_size, max_len=max_len) for _ in range(num_layers)
         ]
@@ -190,18 +202,17 @@ class KVCache:
         if self._lengths is not None:
             self._settle([length + input_ids.shape[1] for length in self._lengths])
         if num_ids:
-            if self.recent_ids is not None:
-                input_ids = torch.cat((self.recent_ids, input_ids), dim=1)
-            self.recent_ids = input_ids[:, max(0, input_ids.shape[1] - num_ids) :]
+            self.recent_ids.add(input_ids, keep=num_ids)
 
     # -- rows that come and go --------------------------------------------------------------------
 
     def reset(self) -> None:
         """Forget everything and keep the storage."""
-        self.recent_ids = None
+        self.recent_ids = Recent()
         self._lengths = None
         for layer in self.layers:
             layer.length, layer.num_rows, layer.ends = 0, self.batch_size, None
+            layer.recent.clear()
 
     def clear(self) -> None:
         """Have no rows, and keep the storage: ``put`` brings them one by one."""
@@ -228,35 +239,19 @@ class KVCache:
         lengths = [*self.lengths, *[0] * (row + 1 - self.num_rows)]
         lengths[row] = 0 if other is None else other.length
         self._settle(lengths)
-        if other is None:
-            return
-        for own, new in zip(self.layers, other.layers, strict=True):
-            own.put(row, new, other_row)
-        if other.recent_ids is not None:
-            self._put_recent(row, other.recent_ids[other_row])
+        recent = None if other is None else other.recent_ids
+        self.recent_ids.put(row, recent, other_row, num_rows=self.num_rows)
+        for number, layer in enumerate(self.layers):
+            layer.put(row, None if other is None else other.layers[number], other_row)
 
     def drop(self, row: int) -> None:
         """Forget ``row``; the last row takes its place."""
         lengths, last = list(self.lengths), self.num_rows - 1
-        if row != last:
-            for layer in self.layers:
-                layer.move(last, row)
+        for layer in self.layers:
+            layer.drop(row)
+        self.recent_ids.drop(row)
         lengths[row] = lengths[last]
-        if self.recent_ids is not None:
-            order = list(range(last + 1))
-            order[row] = last
-            self.recent_ids = self.recent_ids[order[:last]]
         self._settle(lengths[:last])
-
-    def _put_recent(self, row: int, ids: Tensor) -> None:
-        """Keep the last ids of a row; what stands before the first of few is not looked at."""
-        kept = self.recent_ids
-        width = max(len(ids), 0 if kept is None else kept.shape[1])
-        new = ids.new_zeros(self.num_rows, width)
-        if kept is not None:
-            new[: len(kept), width - kept.shape[1] :] = kept
-        new[row, width - len(ids) :] = ids
-        self.recent_ids = new
 
     def _settle(self, lengths: list[int]) -> None:
         """Let the rows hold so many positions each."""

@@ -8,7 +8,7 @@ GPT-2 and their kin are other values of the same fields.
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.placing import place
 from pile_lightning.nn.positions import PositionsConfig, RopeConfig
 from pile_lightning.nn.precision import to_autocast
+from pile_lightning.nn.short_conv import ShortConvConfig
 from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.tables import Tables, TablesConfig
 from pile_lightning.nn.vocabulary import project
@@ -64,6 +65,8 @@ class DecoderConfig(NetworkConfig):
     """Use the embedding's matrix as the head's."""
     embedding_norm: NormConfig | None = field(default_factory=lambda: RMSNormConfig(gain="none"))
     """Norm of each looked-up row; null for none."""
+    short_conv: ShortConvConfig | None = None
+    """Convolutions over the few positions before, in every block; null for none."""
     tables: TablesConfig | None = None
     """Look-up tables beside the blocks; null for none."""
     shortcuts: ShortcutsConfig | None = None
@@ -89,11 +92,16 @@ class DecoderConfig(NetworkConfig):
 
     def build_block(self) -> Block:
         """Make one block."""
+        conv, width = self.short_conv, self.d_model
+        heads = conv if conv is not None and conv.heads else None
+        inputs = conv if conv is not None and conv.inputs else None
         return Block(
-            attention=self.attention.build(self.d_model),
-            feed_forward=self.feed_forward.build(self.d_model),
-            attention_norm=self.norm.build(self.d_model),
-            feed_forward_norm=self.norm.build(self.d_model),
+            attention=self.attention.build(width, conv=heads),
+            feed_forward=self.feed_forward.build(width),
+            attention_norm=self.norm.build(width),
+            feed_forward_norm=self.norm.build(width),
+            attention_conv=None if inputs is None else inputs.build(width),
+            feed_forward_conv=None if inputs is None else inputs.build(width),
             dropout=self.dropout,
         )
 
@@ -212,7 +220,7 @@ class Decoder(nn.Module):
             cache=cache,
             uniform=self.uniform,
         )
-        earlier = None if cache is None else cache.recent_ids
+        earlier = None if cache is None else cache.recent_ids.kept
         rows: list[Tensor] = []
         x = self._look_up(input_ids)
         if self.tables is not None:
@@ -227,12 +235,14 @@ class Decoder(nn.Module):
             rows=rows,
             alike=self.uniform and cache is None,
         )
-        rotation = self.positions.rotation(position_ids)
+        placed: dict[str, Any] = {"rotation": self.positions.rotation(position_ids)}
+        if self.config.short_conv is not None:
+            placed["position_ids"] = position_ids
         layers = [None] * len(self.blocks) if cache is None else cache.layers
         with nullcontext() if cache is None else uncompiled():
             for index, (block, layer) in enumerate(zip(self.blocks, layers, strict=True)):
                 x, values = beside.add(x, index)
-                x = block(x, mask=allowed, rotation=rotation, values=values, cache=layer)
+                x = block(x, mask=allowed, values=values, cache=layer, **placed)
         if cache is not None:
             cache.advance(input_ids, 0 if self.tables is None else self.tables.reach)
         out: Tensor = self.norm(x)

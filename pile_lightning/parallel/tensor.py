@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -104,6 +104,12 @@ def _split_attention(layer: Attention | CrossAttention, mesh: DeviceMesh) -> Non
             # each peer norms its own heads, and the gain's gradient is their sum
             plan[name] = SequenceParallel(sequence_dim=_HEADS, use_local_output=True)
     parallelize_module(layer, mesh, plan)
+    for name in ("q_conv", "k_conv", "v_conv"):
+        if (conv := getattr(layer, name, None)) is not None:
+            conv.shares = nn.ParameterList(
+                nn.Parameter(distribute_tensor(share, mesh, [Shard(0)]), share.requires_grad)
+                for share in conv.shares
+            )
     layer.register_forward_pre_hook(_InputOfPeers(mesh), with_kwargs=True)
 
 

@@ -13,6 +13,7 @@ from pile_lightning.nn import (
     LayerNormConfig,
     LearnedConfig,
     PileConfig,
+    ShortConvConfig,
     TablesConfig,
 )
 
@@ -60,6 +61,7 @@ NETWORKS = {
         norm=LayerNormConfig(),
         positions=LearnedConfig(),
         tie_embeddings=False,
+        short_conv=ShortConvConfig(),
         tables=TablesConfig(ngram_rows=(64,)),
     ),
     "pile": PileConfig(d_model=32, num_heads=2, num_layers=1, dropout=0.0),

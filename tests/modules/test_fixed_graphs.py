@@ -8,7 +8,13 @@ from torch import nn
 
 from pile_lightning import CausalLM, DecoderConfig
 from pile_lightning.batch import without_needless_mask
-from pile_lightning.nn import AttentionConfig, ShortcutsConfig, TablesConfig, chunk_softmax
+from pile_lightning.nn import (
+    AttentionConfig,
+    ShortConvConfig,
+    ShortcutsConfig,
+    TablesConfig,
+    chunk_softmax,
+)
 from pile_lightning.optim import AdamWConfig
 
 # the compiler looks at attributes that warn of it
@@ -59,7 +65,12 @@ def make_steps(model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("more", "z_loss"), [({}, 0.0), ({"shortcuts": ShortcutsConfig(), "logit_cap": 15.0}, 1e-4)]
+    ("more", "z_loss"),
+    [
+        ({}, 0.0),
+        ({"shortcuts": ShortcutsConfig(), "logit_cap": 15.0}, 1e-4),
+        ({"short_conv": ShortConvConfig()}, 0.0),
+    ],
 )
 def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(
     traced, more, z_loss

@@ -8,6 +8,7 @@ from pile_lightning.nn import (
     LearnedConfig,
     NoPositionsConfig,
     RopeConfig,
+    ShortConvConfig,
     ShortcutsConfig,
     SinusoidalConfig,
     TablesConfig,
@@ -25,6 +26,7 @@ KINDS = [
     *({"positions": positions} for positions in POSITIONS),
     {"tables": TablesConfig(ngram_rows=(64, 32), value_layers=1)},
     {"shortcuts": ShortcutsConfig(), "logit_cap": 3.0},
+    {"short_conv": ShortConvConfig()},
     {"shortcuts": ShortcutsConfig(), "tables": TablesConfig(ngram_rows=(64,), value_layers=1)},
 ]
 

@@ -9,6 +9,7 @@ from pile_lightning.nn import (
     KVCache,
     LearnedConfig,
     PileConfig,
+    ShortConvConfig,
     ShortcutsConfig,
     SinusoidalConfig,
     TablesConfig,
@@ -22,6 +23,7 @@ KINDS = [
     pytest.param({"attention": AttentionConfig(num_heads=4, num_kv_heads=2)}, id="grouped"),
     pytest.param({"tables": TablesConfig(ngram_rows=(64, 64))}, id="tables"),
     pytest.param({"shortcuts": ShortcutsConfig(), "logit_cap": 3.0}, id="shortcuts"),
+    pytest.param({"short_conv": ShortConvConfig()}, id="convolved"),
     pytest.param({"positions": LearnedConfig()}, id="learned"),
     pytest.param({"positions": SinusoidalConfig()}, id="sinusoidal"),
 ]

@@ -14,6 +14,7 @@ from pile_lightning import DecoderConfig
 from pile_lightning.nn import (
     AttentionConfig,
     FeedForwardConfig,
+    ShortConvConfig,
     ShortcutsConfig,
     TablesConfig,
     complete,
@@ -34,6 +35,7 @@ NETWORKS = {
         tie_embeddings=False,
         tables=TablesConfig(ngram_rows=(64,)),
         shortcuts=ShortcutsConfig(),
+        short_conv=ShortConvConfig(),
         logit_cap=3.0,
     ),
 }

@@ -7,6 +7,7 @@ from pile_lightning.nn import (
     DecoderConfig,
     FeedForwardConfig,
     PileConfig,
+    ShortConvConfig,
     ShortcutsConfig,
     TablesConfig,
 )
@@ -27,6 +28,7 @@ NETWORKS = {
     "shortcuts": DecoderConfig(
         d_model=128, num_layers=3, shortcuts=ShortcutsConfig(), logit_cap=15.0
     ),
+    "convolved": DecoderConfig(d_model=128, num_layers=3, short_conv=ShortConvConfig()),
     "untied": DecoderConfig(d_model=128, num_layers=3, tie_embeddings=False),
     "pile": PileConfig(d_model=128, num_layers=2),
 }
@@ -37,6 +39,7 @@ CASES = [
     ("gated", MuonConfig(), "bf16-mixed", "selective", 2),
     ("tables", AdamWConfig(), "32-true", "none", 2),
     ("shortcuts", MuonConfig(), "bf16-mixed", "none", 1),
+    ("convolved", MuonConfig(), "32-true", "none", 1),
     ("pile", AdamWConfig(), "bf16-true", "none", 1),
 ]
 
