@@ -69,7 +69,7 @@ class AttentionConfig:
         return d_model // self.num_heads
 
     def build(self, d_model: int, *, conv: ShortConvConfig | None = None) -> "Attention":
-        """Make self-attention for a stream of width ``d_model``; ``conv`` of its heads."""
+        """Make self-attention for a stream of width ``d_model``, with what ``conv`` convolves."""
         head_dim = self.resolve_head_dim(d_model)
         return Attention(
             d_model,
@@ -94,7 +94,7 @@ class Attention(nn.Module):
         q_norm: Applied to each query before it is turned.
         k_norm: Applied to each key before it is turned.
         bias: Whether the projections have biases.
-        conv: The convolution of queries, keys and values; ``None`` for none.
+        conv: Which of queries, keys and values are convolved; ``None`` for none.
 
     Example:
         >>> import torch
@@ -126,9 +126,9 @@ class Attention(nn.Module):
         self.q_norm = q_norm
         self.k_norm = k_norm
         kv_width = num_kv_heads * head_dim
-        self.q_conv = None if conv is None else conv.build(num_heads * head_dim)
-        self.k_conv = None if conv is None else conv.build(kv_width)
-        self.v_conv = None if conv is None else conv.build(kv_width)
+        self.q_conv = None if conv is None else conv.build("queries", num_heads * head_dim)
+        self.k_conv = None if conv is None else conv.build("keys", kv_width)
+        self.v_conv = None if conv is None else conv.build("values", kv_width)
 
     def forward(
         self,

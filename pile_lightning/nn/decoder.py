@@ -93,15 +93,13 @@ class DecoderConfig(NetworkConfig):
     def build_block(self) -> Block:
         """Make one block."""
         conv, width = self.short_conv, self.d_model
-        heads = conv if conv is not None and conv.heads else None
-        inputs = conv if conv is not None and conv.inputs else None
         return Block(
-            attention=self.attention.build(width, conv=heads),
+            attention=self.attention.build(width, conv=conv),
             feed_forward=self.feed_forward.build(width),
             attention_norm=self.norm.build(width),
             feed_forward_norm=self.norm.build(width),
-            attention_conv=None if inputs is None else inputs.build(width),
-            feed_forward_conv=None if inputs is None else inputs.build(width),
+            attention_conv=None if conv is None else conv.build("inputs", width),
+            feed_forward_conv=None if conv is None else conv.build("inputs", width),
             dropout=self.dropout,
         )
 

@@ -1,11 +1,13 @@
 """A short causal convolution: each position's features, and shares of those just before it.
 
-A layer of attention whose keys do not know what stood before them cannot find what followed the
-same token last time: two layers have to learn that together. Given shares of the few positions
-before, one layer can, and what a feed-forward layer reads is more than a token.
+What followed a token the last time it came is the best guess of what follows it now. A layer of
+attention finds it by keys that know what stood before them, which plain keys do not: two layers
+have to learn that together (induction heads, Olsson et al., arXiv 2209.11895). With a share of the
+key before, one layer does it, and learns it in tens of steps.
 """
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,26 +20,33 @@ from pile_lightning.nn.recent import Recent
 
 __all__ = ["ShortConv", "ShortConvConfig", "convolve"]
 
+Part: TypeAlias = Literal["keys", "queries", "values", "inputs"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShortConvConfig:
     """Where positions take shares of those before them, and of how many.
 
     Raises:
-        ValueError: If the size is below 2.
+        ValueError: If the size is below 2, or nothing is convolved.
 
     Example:
-        >>> [len(share) for share in ShortConvConfig(size=3).build(8).shares]
-        [8, 8]
+        >>> config = ShortConvConfig(size=3)
+        >>> [len(share) for share in config.build("keys", 8).shares], config.build("values", 8)
+        ([8, 8], None)
     """
 
     size: int = 2
     """Positions that a convolution spans, its own among them."""
-    inputs: bool = True
+    keys: bool = True
+    """Convolve keys: what a head finds by the token before, it takes what came next of."""
+    queries: bool = False
+    """Convolve queries as well (with keys and values: So et al., Primer, arXiv 2109.08668)."""
+    values: bool = False
+    """Convolve values as well."""
+    inputs: bool = False
     """Convolve what each attention and each feed-forward layer reads (Allen-Zhu, Canon layers A and
     C, 2025)."""
-    heads: bool = True
-    """Convolve queries, keys and values (So et al., Primer, arXiv 2109.08668)."""
 
     def __post_init__(self) -> None:
         check_size(size=self.size)
@@ -46,10 +55,15 @@ class ShortConvConfig:
                 f"size={self.size} of a convolution spans nothing but its own position; choose at "
                 f"least 2, or no convolution"
             )
+        if not (self.keys or self.queries or self.values or self.inputs):
+            raise ValueError(
+                "short_conv convolves neither keys, queries, values nor inputs; choose one of "
+                "them, or no convolution"
+            )
 
-    def build(self, width: int) -> "ShortConv":
-        """Make a convolution of so many features."""
-        return ShortConv(width, size=self.size)
+    def build(self, part: Part, width: int) -> "ShortConv | None":
+        """Make the convolution of a part of so many features; ``None`` where there is none."""
+        return ShortConv(width, size=self.size) if getattr(self, part) else None
 
 
 class ShortConv(nn.Module):

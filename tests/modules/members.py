@@ -61,7 +61,7 @@ NETWORKS = {
         norm=LayerNormConfig(),
         positions=LearnedConfig(),
         tie_embeddings=False,
-        short_conv=ShortConvConfig(),
+        short_conv=ShortConvConfig(size=3, queries=True, values=True, inputs=True),
         tables=TablesConfig(ngram_rows=(64,)),
     ),
     "pile": PileConfig(d_model=32, num_heads=2, num_layers=1, dropout=0.0),

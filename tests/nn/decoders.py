@@ -22,11 +22,14 @@ POSITIONS = [
     NoPositionsConfig(),
 ]
 
+EVERYWHERE = ShortConvConfig(size=3, queries=True, values=True, inputs=True)
+
 KINDS = [
     *({"positions": positions} for positions in POSITIONS),
     {"tables": TablesConfig(ngram_rows=(64, 32), value_layers=1)},
     {"shortcuts": ShortcutsConfig(), "logit_cap": 3.0},
     {"short_conv": ShortConvConfig()},
+    {"short_conv": EVERYWHERE},
     {"shortcuts": ShortcutsConfig(), "tables": TablesConfig(ngram_rows=(64,), value_layers=1)},
 ]
 

@@ -17,6 +17,7 @@ from pile_lightning.nn import (
     generate,
 )
 from pile_lightning.nn.rows import _AT_ONCE, Rows
+from tests.nn.decoders import EVERYWHERE
 
 KINDS = [
     pytest.param({}, id="default"),
@@ -24,6 +25,7 @@ KINDS = [
     pytest.param({"tables": TablesConfig(ngram_rows=(64, 64))}, id="tables"),
     pytest.param({"shortcuts": ShortcutsConfig(), "logit_cap": 3.0}, id="shortcuts"),
     pytest.param({"short_conv": ShortConvConfig()}, id="convolved"),
+    pytest.param({"short_conv": EVERYWHERE}, id="convolved everywhere"),
     pytest.param({"positions": LearnedConfig()}, id="learned"),
     pytest.param({"positions": SinusoidalConfig()}, id="sinusoidal"),
 ]

@@ -44,9 +44,9 @@ def test_read_in_parts_it_is_as_read_at_once(parts):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({}, {"attention_conv", "feed_forward_conv", "q_conv", "k_conv", "v_conv"}),
-        ({"heads": False}, {"attention_conv", "feed_forward_conv"}),
-        ({"inputs": False}, {"q_conv", "k_conv", "v_conv"}),
+        ({}, {"k_conv"}),
+        ({"keys": False, "inputs": True}, {"attention_conv", "feed_forward_conv"}),
+        ({"queries": True, "values": True}, {"q_conv", "k_conv", "v_conv"}),
     ],
 )
 def test_it_stands_where_the_config_says(fields, named):
@@ -58,3 +58,8 @@ def test_it_stands_where_the_config_says(fields, named):
 def test_a_convolution_of_one_position_is_refused():
     with pytest.raises(ValueError, match="size=1 .* choose at least 2, or no convolution"):
         ShortConvConfig(size=1)
+
+
+def test_a_convolution_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="neither keys, queries, values nor inputs; choose one"):
+        ShortConvConfig(keys=False)

@@ -35,7 +35,7 @@ NETWORKS = {
         tie_embeddings=False,
         tables=TablesConfig(ngram_rows=(64,)),
         shortcuts=ShortcutsConfig(),
-        short_conv=ShortConvConfig(),
+        short_conv=ShortConvConfig(size=3, queries=True, values=True, inputs=True),
         logit_cap=3.0,
     ),
 }

@@ -66,7 +66,7 @@ NETWORKS = {
         tie_embeddings=False,
         tables=TablesConfig(ngram_rows=(64,), value_layers=1),
         shortcuts=ShortcutsConfig(),
-        short_conv=ShortConvConfig(),
+        short_conv=ShortConvConfig(size=3, queries=True, values=True, inputs=True),
         logit_cap=4.0,
     ),
     "pile": PileConfig(d_model=32, num_heads=2, num_layers=2, dropout=0.0),

@@ -28,7 +28,7 @@ NETWORKS = {
     "shortcuts": DecoderConfig(
         d_model=128, num_layers=3, shortcuts=ShortcutsConfig(), logit_cap=15.0
     ),
-    "convolved": DecoderConfig(d_model=128, num_layers=3, short_conv=ShortConvConfig()),
+    "convolved": DecoderConfig(d_model=128, num_layers=3, short_conv=ShortConvConfig(inputs=True)),
     "untied": DecoderConfig(d_model=128, num_layers=3, tie_embeddings=False),
     "pile": PileConfig(d_model=128, num_layers=2),
 }
