@@ -83,6 +83,12 @@ class Report(Callback):
         lines = ["", *self._training(trainer, pl_module, steps)]
         if "bits_per_byte" in self._scores:
             lines += ["", *self._table(trainer, self._scored(trainer, pl_module))]
+            if self._scored_step != trainer.global_step:
+                batches = trainer.global_step * trainer.accumulate_grad_batches
+                lines += [
+                    f"  Step {trainer.global_step} is not scored: for that choose a "
+                    f"trainer.val_check_interval that divides {batches}."
+                ]
         if isinstance(pl_module, Ranks):
             ranked = pl_module.ranking()
             lines += ["", "The members.", *ranking_table(ranked)]

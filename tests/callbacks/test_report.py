@@ -109,6 +109,20 @@ def test_one_domain_has_no_table(make_trainer, make_model, make_data, validating
     assert "By domain" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("interval", "told"), [(3, True), (2, False)])
+def test_a_last_step_without_a_score_is_told(
+    interval, told, make_trainer, make_model, make_data, validating, capsys
+):
+    settings = validating | {"val_check_interval": interval}
+    make_trainer(Report(), **settings).fit(make_model(), make_data())
+    printed = capsys.readouterr().out
+    assert figure(printed, f"this model, step {3 if told else 4}") > 0
+    assert (
+        "Step 4 is not scored: for that choose a trainer.val_check_interval that divides 4"
+        in printed
+    ) == told
+
+
 def test_an_earlier_best_step_is_named(make_trainer, make_model, make_data, validating, capsys):
     class Rising(CausalLM):
         def on_validation_epoch_end(self):

@@ -38,6 +38,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "Muon, lr 0.02": _muon(lr=0.02),
     "Muon, lr 0.045": _muon(lr=0.045),
     "look-ups, lr 0.3": _muon(lookup_lr=0.3),
+    "vectors, lr 0.01": _muon(vector_lr=0.01),
+    "vectors, lr 0.1": _muon(vector_lr=0.1),
     "AdamW, lr 0.004": _adamw(0.004),
     "AdamW, lr 0.004, no tables": _adamw(0.004) | _NO_TABLES,
     "AdamW, lr 0.004, rates of tables their own": _adamw(0.004, table_lr=0.03, lookup_lr=0.3),
@@ -63,6 +65,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "output projections zero": _network(init={}),
     "untied head": _network(tie_embeddings=False),
     "6 layers": _network(num_layers=6),
+    "4 heads": _network(attention={"num_heads": 4}),
+    # what convolves
+    "nothing convolved": _network(short_conv=None),
+    "nothing convolved, vectors, lr 0.01": _network(short_conv=None) | _muon(vector_lr=0.01),
+    "keys convolved over 4": _network(short_conv={"size": 4}),
+    "values convolved, too": _network(short_conv={"values": True}),
+    "queries and values convolved, too": _network(short_conv={"queries": True, "values": True}),
+    "all convolved": _network(short_conv={"queries": True, "values": True, "inputs": True}),
     # the loss
     "z-loss 1e-4": {f"{MODEL}.z_loss": 1e-4},
     "z-loss 1e-3": {f"{MODEL}.z_loss": 1e-3},
