@@ -205,7 +205,8 @@ class MuonConfig(OptimizerConfig):
     lookup_lr: float = 0.3
     """Learning rate of tables beside the blocks, which few tokens reach in a step."""
     vector_lr: float = 0.01
-    """Learning rate of gains and biases."""
+    """Learning rate of gains, biases and shares; those of a convolution want 0.03 to 0.1 in a run
+    of some hundred steps."""
     momentum: float = 0.95
     """Nesterov momentum of the matrices. Short runs of small batches learn faster with less: over
     200 steps of 2,048 tokens 0.8 was best, and is what ``configs/quickstart.yaml`` has."""
