@@ -3,7 +3,7 @@
 What followed a token the last time it came is the best guess of what follows it now. A layer of
 attention finds it by keys that know what stood before them, which plain keys do not: two layers
 have to learn that together (induction heads, Olsson et al., arXiv 2209.11895). With a share of the
-key before, one layer does it, and learns it in tens of steps.
+key before, one layer does it, and learns it in a few hundred small steps.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from pile_lightning.nn.cache import LayerCache
-from pile_lightning.nn.checks import check_size
 from pile_lightning.nn.recent import Recent
 
 __all__ = ["ShortConv", "ShortConvConfig", "convolve"]
@@ -49,7 +48,6 @@ class ShortConvConfig:
     C, 2025)."""
 
     def __post_init__(self) -> None:
-        check_size(size=self.size)
         if self.size < 2:
             raise ValueError(
                 f"size={self.size} of a convolution spans nothing but its own position; choose at "
