@@ -46,12 +46,16 @@ class AttentionConfig:
     """Whether the projections have biases."""
 
     def __post_init__(self) -> None:
-        kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        kv_heads = self.resolve_kv_heads()
         if self.num_heads < 1 or kv_heads < 1 or self.num_heads % kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is not a positive multiple of "
                 f"num_kv_heads={kv_heads}; choose num_kv_heads among the divisors of num_heads"
             )
+
+    def resolve_kv_heads(self) -> int:
+        """Return the number of key and value heads."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
 
     def resolve_head_dim(self, d_model: int) -> int:
         """Return the features of each head in a stream of width ``d_model``.
@@ -74,7 +78,7 @@ class AttentionConfig:
         return Attention(
             d_model,
             num_heads=self.num_heads,
-            num_kv_heads=self.num_heads if self.num_kv_heads is None else self.num_kv_heads,
+            num_kv_heads=self.resolve_kv_heads(),
             head_dim=head_dim,
             q_norm=None if self.qk_norm is None else self.qk_norm.build(head_dim),
             k_norm=None if self.qk_norm is None else self.qk_norm.build(head_dim),

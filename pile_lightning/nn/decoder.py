@@ -27,8 +27,8 @@ from pile_lightning.nn.placing import place
 from pile_lightning.nn.positions import PositionsConfig, RopeConfig
 from pile_lightning.nn.precision import to_autocast
 from pile_lightning.nn.short_conv import ShortConvConfig
-from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
-from pile_lightning.nn.tables import Tables, TablesConfig
+from pile_lightning.nn.shortcuts import ShortcutsConfig
+from pile_lightning.nn.tables import TablesConfig
 from pile_lightning.nn.vocabulary import project
 
 __all__ = ["Decoder", "DecoderConfig"]
@@ -141,15 +141,11 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(config.build_block() for _ in range(config.num_layers))
         self.norm = config.norm.build(width)
-        kv_heads = config.attention.num_kv_heads or config.attention.num_heads
-        kv_width = kv_heads * head_dim
+        kv_width = config.attention.resolve_kv_heads() * head_dim
         sizes = {"d_model": width, "kv_width": kv_width, "num_layers": config.num_layers}
-        self.tables: Tables | None = None
-        if config.tables is not None:
-            self.tables = config.tables.build(vocab_size=vocab_size, **sizes)
-        self.shortcuts: Shortcuts | None = None
-        if config.shortcuts is not None:
-            self.shortcuts = config.shortcuts.build(**sizes)
+        tables, shortcuts = config.tables, config.shortcuts
+        self.tables = None if tables is None else tables.build(vocab_size=vocab_size, **sizes)
+        self.shortcuts = None if shortcuts is None else shortcuts.build(**sizes)
         self.head: nn.Module | None = None
         if not config.tie_embeddings:
             self.head = Linear(width, vocab_size, role="head", bias=False)
