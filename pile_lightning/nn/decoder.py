@@ -193,7 +193,7 @@ class Decoder(nn.Module):
         Args:
             input_ids: Token ids (batch, seq).
             position_ids: Distance from the start of the document (batch, seq); ``None`` counts from
-                0, or from the end of what the cache holds.
+                0 in each document, or from the end of what the cache holds.
             document_ids: The document of each position (batch, seq), one lying after another;
                 ``None`` means one a row, which the attention kernel runs without reading a mask.
             mask: What may attend to what, see ``masks``; ``None`` means causal within each

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CAUSAL", "Documents", "Mask", "causal", "document", "packed", "padding", "prefix"]
+__all__ = ["CAUSAL", "Documents", "Mask", "causal", "document", "padding", "prefix"]
 
 
 class _Known(Enum):
@@ -48,6 +48,15 @@ class Documents(NamedTuple):
         places = torch.arange(document_ids.shape[1], device=document_ids.device)[1:]
         begins = torch.where(document_ids[:, 1:] != document_ids[:, :-1], places, 0)
         return cls(F.pad(begins.cummax(1).values, (1, 0)))
+
+    def positions(self) -> Tensor:
+        """Count the positions of each document from 0 (batch, seq).
+
+        Example:
+            >>> Documents.of(torch.tensor([[0, 0, 1]])).positions()
+            tensor([[0, 1, 0]])
+        """
+        return torch.arange(self.first.shape[1], device=self.first.device) - self.first
 
     def allowed(self) -> Tensor:
         """Return the mask as a tensor (batch, 1, seq, seq)."""
@@ -116,23 +125,6 @@ def document(document_ids: Tensor) -> Tensor:
                 [0, 0, 1]], dtype=torch.int32)
     """
     return (document_ids[:, :, None] == document_ids[:, None, :])[:, None]
-
-
-def packed(document_ids: Tensor | None) -> Mask:
-    """Choose the cheapest form of "causal within a document" for kernels that read a mask.
-
-    Args:
-        document_ids: The document of each position (batch, seq), one lying after another; ``None``
-            means one a row.
-
-    Returns:
-        ``CAUSAL``, or a tensor (batch, 1, seq, seq).
-
-    Example:
-        >>> packed(None) is CAUSAL
-        True
-    """
-    return CAUSAL if document_ids is None else Documents.of(document_ids).allowed()
 
 
 def prefix(lengths: Tensor, num_keys: int) -> Tensor:

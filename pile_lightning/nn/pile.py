@@ -156,7 +156,7 @@ class Pile(nn.Module):
             src: Token ids (batch, source).
             tgt: Token ids (batch, target); ``None`` models the language of ``src`` itself.
             position_ids: Distance from the start of the document (batch, source); ``None`` counts
-                from 0. Without ``tgt`` only.
+                from 0 in each. Without ``tgt`` only.
             document_ids: The document of each position (batch, source); ``None`` means one a row.
                 Without ``tgt`` only.
 
@@ -186,6 +186,8 @@ class Pile(nn.Module):
                 "it sequence to sequence; leave them out, with one pair of sequences a row"
             )
         if tgt is None:
+            if position_ids is None and document_ids is not None:
+                position_ids = masks.Documents.of(document_ids).positions()
             allowed = self._causal(src, document_ids)
             x = self._embed(src, position_ids)
             memory = self.encode(x, mask=allowed)

@@ -24,7 +24,7 @@ def place(
 
     Args:
         input_ids: Token ids (batch, seq).
-        position_ids: Distances from the start of the document, if told.
+        position_ids: Distances from the start of the document, if told; else they are counted.
         document_ids: The document of each position, if a row holds several.
         mask: What may attend to what, if it is not causal within each document.
         cache: What was read before.
@@ -52,14 +52,14 @@ def place(
         if position_ids is None:
             position_ids = cache.positions(seq, device)
         return position_ids, cache.mask(seq, device) if mask is None else mask
+    documents = None if document_ids is None else masks.Documents.of(document_ids)
     if position_ids is None:
-        position_ids = torch.arange(seq, device=device)[None]
+        one = torch.arange(seq, device=device)[None]
+        position_ids = one if documents is None else documents.positions()
     if mask is not None:
         return position_ids, mask
     if not uniform or not is_fastest_compiled(device, seq):
-        return position_ids, masks.packed(document_ids)
-    if document_ids is None:
+        return position_ids, masks.CAUSAL if documents is None else documents.allowed()
+    if documents is None:
         documents = masks.Documents(torch.zeros_like(input_ids))
-    else:
-        documents = masks.Documents.of(document_ids)
     return position_ids.expand(batch, seq).contiguous(), documents

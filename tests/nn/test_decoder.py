@@ -43,10 +43,12 @@ def test_a_later_token_changes_no_earlier_logit(perturb, fields, kind):
 @torch.no_grad()
 def test_packed_documents_are_the_same_documents_alone(perturb, fields):
     network, ids = build(perturb, **fields), tokens()
-    together = network(ids, **packed(5, 4, 3))
+    told = packed(5, 4, 3)
+    together = network(ids, **told)
     for start, end in [(0, 5), (5, 9), (9, 12)]:
         alone = network(ids[:, start:end])
         torch.testing.assert_close(together[:, start:end], alone, rtol=1e-5, atol=1e-5)
+    assert torch.equal(network(ids, document_ids=told["document_ids"]), together)
 
 
 @torch.no_grad()

@@ -7,25 +7,13 @@ import torch
 from torch import nn
 
 from pile_lightning.nn import Pile, PileConfig, linear_cross_entropy, masks
+from tests.nn.decoders import packed, tokens
 
 SIZE = {"d_model": 32, "num_heads": 4, "num_layers": 2, "dropout": 0.0}
 
 
 def language(perturb):
     return perturb(PileConfig(**SIZE).build(vocab_size=50, max_seq_len=16))
-
-
-def tokens(batch=2, seq=12):
-    return torch.randint(1, 50, (batch, seq), generator=torch.Generator().manual_seed(5))
-
-
-def packed(*lengths, batch=2):
-    position_ids = torch.cat([torch.arange(length) for length in lengths])
-    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    return {
-        "position_ids": position_ids.expand(batch, -1),
-        "document_ids": document_ids.expand(batch, -1),
-    }
 
 
 def reference_of(network):
@@ -132,10 +120,12 @@ def test_sequence_to_sequence_sees_the_whole_source_and_no_later_target(perturb)
 @torch.no_grad()
 def test_packed_documents_are_the_same_documents_alone(perturb):
     network, ids = language(perturb), tokens()
-    together = network(ids, **packed(5, 4, 3))
+    told = packed(5, 4, 3)
+    together = network(ids, **told)
     for start, end in [(0, 5), (5, 9), (9, 12)]:
         alone = network(ids[:, start:end])
         torch.testing.assert_close(together[:, start:end], alone, rtol=1e-5, atol=1e-5)
+    assert torch.equal(network(ids, document_ids=told["document_ids"]), together)
 
 
 @torch.no_grad()
