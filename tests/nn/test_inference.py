@@ -184,12 +184,21 @@ def test_an_unknown_rounding_is_refused(perturb):
         optimize_for_inference(build(perturb), quantize="int4")
 
 
-def test_bf16_is_taken_where_the_device_has_it(monkeypatch):
-    for known, dtype in (({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)):
-        has_fast_bfloat16.cache_clear()
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
-        assert fast_dtype(torch.device("cpu")) == dtype
+@pytest.fixture
+def forgetful():
+    """Let what the device can do be asked anew, and again after the test."""
     has_fast_bfloat16.cache_clear()
+    yield
+    has_fast_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("known", "dtype"), [({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)]
+)
+@pytest.mark.usefixtures("forgetful")
+def test_bf16_is_taken_where_the_device_has_it(monkeypatch, known, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert fast_dtype(torch.device("cpu")) == dtype
 
 
 @torch.no_grad()
