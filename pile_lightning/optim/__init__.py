@@ -19,7 +19,8 @@ from pile_lightning.optim.joint import (
     part_of_schedule,
     put_back,
 )
-from pile_lightning.optim.muon import Muon, MuonConfig, orthogonalise, step_together
+from pile_lightning.optim.muon import Muon, MuonConfig, step_together
+from pile_lightning.optim.newton_schulz import orthogonalise
 from pile_lightning.optim.schedules import (
     CosineConfig,
     LinearConfig,

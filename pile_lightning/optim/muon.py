@@ -18,36 +18,11 @@ from pile_lightning.device import has_fast_bfloat16
 from pile_lightning.optim.adamw import AdamW, with_gradient
 from pile_lightning.optim.base import OptimizerConfig
 from pile_lightning.optim.groups import parameter_roles
+from pile_lightning.optim.newton_schulz import orthogonalise
 from pile_lightning.optim.sharded import Layout, local, local_gradient, map_whole
 from pile_lightning.optim.width import check_base_width, rate_factor
 
-__all__ = ["Muon", "MuonConfig", "orthogonalise", "step_together"]
-
-# Jordan et al.: a quintic that drives every singular value into about [0.7, 1.2] in five steps
-QUINTIC = (3.4445, -4.7750, 2.0315)
-
-
-def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
-    """Replace the singular values of ``matrices`` (batch, rows, columns) by about 1.
-
-    Source: Jordan et al., Muon, 2024 (Newton-Schulz with tuned coefficients).
-
-    Args:
-        matrices: One or many matrices of one shape.
-        steps: Newton-Schulz iterations.
-        dtype: What the products are computed in; the dtype of ``matrices`` by default.
-    """
-    a, b, c = QUINTIC
-    x = matrices.to(dtype or matrices.dtype)
-    wide = x if x.shape[-2] <= x.shape[-1] else x.mT  # the smaller Gram matrix
-    # the Frobenius norm bounds the largest singular value, where the quintic needs at most 1
-    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = wide @ wide.mT
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        wide = torch.baddbmm(wide, polynomial, wide, beta=a)
-    x = wide if x.shape[-2] <= x.shape[-1] else wide.mT
-    return x.to(matrices.dtype)
+__all__ = ["Muon", "MuonConfig", "step_together"]
 
 
 class Muon(AdamW):

@@ -100,6 +100,20 @@ def test_orthogonalise_keeps_the_singular_vectors():
     assert off_diagonal.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("rank", [2, 24])
+def test_wide_matrices_are_those_of_the_plain_iteration(rank):
+    torch.manual_seed(0)
+    wide = torch.randn(3, 24, rank) @ torch.randn(3, rank, 96)
+    x = wide.double() / wide.double().norm(dim=(-2, -1), keepdim=True)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    for matrices, plain in ((wide, x), (wide.mT, x.mT)):
+        assert (orthogonalise(matrices) - plain).norm() < 5e-4 * plain.norm()
+        # more steps than the Gram matrix alone is good for
+        assert torch.linalg.svdvals(orthogonalise(matrices, steps=9)).max() < 1.3
+
+
 def test_a_batch_of_matrices_steps_like_each_alone():
     torch.manual_seed(0)
     together, alone = Net(), Net()
