@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class ShortRowsConfig:
-    """How short rows are, and for how long.
+    """Into how many parts rows are cut, and for how long.
 
     Attention costs less in short rows, and a model learns first what is near. Source: Li et al.,
     The Stability-Efficiency Dilemma: Investigating Sequence Length Warmup, 2022.
@@ -30,19 +30,22 @@ class ShortRowsConfig:
         ValueError: For a number out of its range.
 
     Example:
-        >>> ShortRowsConfig(seq_len=64, until_tokens=1e6).stage(seq_len=256, batch_size=8)
+        >>> ShortRowsConfig(parts=4, until_tokens=1e6).stage(seq_len=256, batch_size=8)
         ShortStage(num_parts=4, end_row=3907, batch_size=8)
     """
 
-    seq_len: int
-    """Positions of a short row; the data's ``seq_len`` is a multiple of it."""
+    parts: int
+    """Short rows that a whole one is cut into; the data's ``seq_len`` is a multiple of it."""
     until_tokens: float
     """Tokens of training after which rows are whole, such as 1e9; rounded up to a whole row. The
     optimizer step in which they are reached is the last one with short rows."""
 
     def __post_init__(self) -> None:
-        if self.seq_len < 1:
-            raise ValueError(f"short_rows.seq_len={self.seq_len} is too small; choose 1 or more")
+        if self.parts < 2:
+            raise ValueError(
+                f"short_rows.parts={self.parts} cuts nothing; choose 2 or more, or leave "
+                f"short_rows out"
+            )
         if not 0 < self.until_tokens < math.inf:
             raise ValueError(
                 f"short_rows.until_tokens={self.until_tokens} ends no stage; choose a number of "
@@ -55,14 +58,13 @@ class ShortRowsConfig:
         Raises:
             ValueError: Where short rows do not divide whole ones.
         """
-        num_parts = seq_len // self.seq_len
-        if num_parts < 2 or seq_len % self.seq_len:
+        if seq_len % self.parts:
             raise ValueError(
-                f"short_rows.seq_len={self.seq_len} does not cut rows of seq_len={seq_len} into "
-                f"equal parts; choose a smaller divisor of {seq_len}"
+                f"short_rows.parts={self.parts} does not cut rows of seq_len={seq_len} into equal "
+                f"parts; choose a divisor of {seq_len}, or leave short_rows out"
             )
         end_row = math.ceil(self.until_tokens / seq_len)
-        return ShortStage(num_parts=num_parts, end_row=end_row, batch_size=batch_size)
+        return ShortStage(num_parts=self.parts, end_row=end_row, batch_size=batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,7 @@ class TextData(TextModule):
         whole = self.training_rows
         if self.short_rows is None or not isinstance(whole, SplitRows):
             return None
-        settings = self._row_settings | {"seq_len": self.short_rows.seq_len}
+        settings = self._row_settings | {"seq_len": self.seq_len // self.short_rows.parts}
         return ShortRows(streams=whole.streams, whole=whole, **settings)
 
     def _check_length(self, mixture: Mixture, max_steps: int) -> None:

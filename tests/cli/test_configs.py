@@ -82,7 +82,6 @@ def text_of(corpus, pile, tmp_path_factory):
         "quickstart": [f"--data.sources={corpus}"],
         "ten_minutes": [
             f"--data.sources={corpus}",
-            "--data.short_rows.seq_len=32",
             "--data.short_rows.until_tokens=2048",
         ],
         "folder": [f"--data.sources={corpus}"],

@@ -34,7 +34,7 @@ def on_rank(data: TextData, rank: int, num_ranks: int, accumulated: int = 1) -> 
 
 
 # short in half of the steps that are looked at
-SHORT = ShortRowsConfig(seq_len=4, until_tokens=50 * 8 * 16)
+SHORT = ShortRowsConfig(parts=4, until_tokens=50 * 8 * 16)
 PACKINGS: dict[str, dict[str, Any]] = {
     "split": {},
     "best_fit": {"packing": "best_fit"},

@@ -19,7 +19,7 @@ from pile_lightning.data.short_rows import ShortRows
 from tests.data.conftest import maker
 from tests.data.streams import BYTES, START, Documents, stream
 
-SHORT = ShortRowsConfig(seq_len=4, until_tokens=390)  # 24.4 rows of 16: the seventh step of four
+SHORT = ShortRowsConfig(parts=4, until_tokens=390)  # 24.4 rows of 16: the seventh step of four
 KINDS = {"prepared": (TextData, {}), "streamed": (StreamedText, {"num_lanes": 16})}
 MakeData = Callable[..., TextModule]
 
@@ -103,7 +103,7 @@ def test_parts_show_what_whole_rows_do(
 def test_the_step_in_which_the_count_is_reached_is_the_last(
     make_data: MakeData, until_tokens: float, steps: int
 ) -> None:
-    short = ShortRowsConfig(seq_len=8, until_tokens=until_tokens)
+    short = ShortRowsConfig(parts=2, until_tokens=until_tokens)
     lengths = [batch["labels"].shape[1] for batch in batches_of(make_data(short_rows=short), 5)]
     assert lengths == [8] * steps + [16] * (5 - steps)
 
@@ -134,11 +134,11 @@ def test_checkpoints_know_nothing_of_it(make_data: MakeData) -> None:
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"seq_len": 0, "until_tokens": 9}, "short_rows.seq_len=0 is too small; choose 1"),
-        ({"seq_len": 4, "until_tokens": 0}, "short_rows.until_tokens=0 ends no stage"),
-        ({"seq_len": 4, "until_tokens": float("inf")}, "until_tokens=inf ends no stage"),
-        ({"seq_len": 5, "until_tokens": 9}, "does not cut rows of seq_len=16 into equal parts"),
-        ({"seq_len": 16, "until_tokens": 9}, "choose a smaller divisor of 16"),
+        ({"parts": 1, "until_tokens": 9}, "short_rows.parts=1 cuts nothing; choose 2 or more"),
+        ({"parts": 4, "until_tokens": 0}, "short_rows.until_tokens=0 ends no stage"),
+        ({"parts": 4, "until_tokens": float("inf")}, "until_tokens=inf ends no stage"),
+        ({"parts": 5, "until_tokens": 9}, "does not cut rows of seq_len=16 .* a divisor of 16"),
+        ({"parts": 32, "until_tokens": 9}, "short_rows.parts=32 does not cut rows of seq_len=16"),
     ],
 )
 def test_settings_out_of_range(numbers: dict[str, Any], message: str) -> None:

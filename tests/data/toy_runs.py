@@ -25,7 +25,7 @@ STAGED = MixtureConfig(
 )
 
 # until the seventh step of four rows of 16
-SHORT = ShortRowsConfig(seq_len=4, until_tokens=390)
+SHORT = ShortRowsConfig(parts=4, until_tokens=390)
 
 STREAMED = {"num_lanes": 16, "window_bytes": 300}
 

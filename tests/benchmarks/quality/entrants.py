@@ -85,6 +85,7 @@ def our_entrant(
     fields = {f"model.init_args.network.init_args.{n}": value for n, value in network.items()}
     fields |= {
         "data.init_args.seq_len": scale.seq_len,
+        "data.init_args.short_rows": None,
         "data.init_args.val_stride": max(1, scale.seq_len // 2),
         "model.init_args.compile": scale.compile,
     }

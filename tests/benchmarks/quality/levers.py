@@ -49,15 +49,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "cosine to 0": _schedule("CosineConfig", floor=0.0),
     "cosine to 0.1": _schedule("CosineConfig", floor=0.1),
     "linear to 0.1": _schedule("LinearConfig", floor=0.1),
-    "half the batch": {"data.init_args.batch_size": 4},
-    "twice the batch": {"data.init_args.batch_size": 16},
-    "rows of 512, half as many": {
-        "data.init_args.seq_len": 512,
-        "data.init_args.batch_size": 4,
-        "data.init_args.val_stride": 256,
-    },
+    "half the batch": {"data.init_args.batch_size": 2},
+    "twice the batch": {"data.init_args.batch_size": 8},
+    "rows of 512 from the start": {"data.init_args.short_rows": None},
     "rows of 128 for the first half": {
-        "data.init_args.short_rows": {"seq_len": 128, "until_tokens": 204800}
+        "data.init_args.short_rows": {"parts": 4, "until_tokens": 204800}
     },
     # the network
     "no QK-norm": _network(attention={"qk_norm": None}),
