@@ -1,10 +1,11 @@
 """The nearest orthogonal matrix, nearly: what Muon makes of each update.
 
-Newton-Schulz multiplies a matrix by a polynomial of its Gram matrix, some times over. All those
-polynomials are of the first Gram matrix, so that they can be multiplied with one another first, and
-the matrix by their product once. Of a matrix four times as wide as high that is 25 products of its
-height cubed where 45 were, and the same numbers but for rounding: a few in ten thousand where its
-rank is low, as many in a million elsewhere. In bf16 that would be too much.
+Newton-Schulz multiplies a matrix by a polynomial of its Gram matrix, some times over. As all those
+polynomials are of the first Gram matrix, they can be multiplied with one another first, and the
+matrix by their product once. Of a matrix four times as wide as high that takes 0.68 of the time, as
+the Gram matrix is computed anew after every third step: what rounding leaves of its smallest
+eigenvalues grows twelvefold in each, and so it stays where the plain iteration has it. In bf16 it
+does not.
 """
 
 import torch
@@ -15,8 +16,7 @@ __all__ = ["orthogonalise"]
 # Jordan et al.: a quintic that drives every singular value into about [0.7, 1.2] in five steps
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
-# what rounding leaves of a small eigenvalue of the Gram matrix grows twelvefold in each step
-_GRAM_STEPS = 5
+_STEPS_OF_A_GRAM = 3
 
 
 def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None = None) -> Tensor:
@@ -40,7 +40,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype | None
     # the Frobenius norm bounds the largest singular value, where the quintic needs at most 1
     wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     rows, columns = wide.shape[-2:]
-    exact = wide.dtype in (torch.float32, torch.float64) and steps <= _GRAM_STEPS
+    exact = wide.dtype in (torch.float32, torch.float64)
     wide = _by_gram(wide, steps) if exact and columns > 2 * rows else _one_by_one(wide, steps)
     return (wide.mT if upright else wide).to(matrices.dtype)
 
@@ -56,12 +56,15 @@ def _one_by_one(wide: Tensor, steps: int) -> Tensor:
 
 def _by_gram(wide: Tensor, steps: int) -> Tensor:
     a, b, c = QUINTIC
-    gram = wide @ wide.mT
-    product: Tensor | None = None
-    for step in range(1, steps + 1):
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = polynomial if product is None else polynomial @ product
-        if step < steps:
-            gram = polynomial @ gram @ polynomial  # that of the matrix after this step
-    return wide if product is None else product @ wide
+    for start in range(0, steps, _STEPS_OF_A_GRAM):
+        gram = wide @ wide.mT
+        product: Tensor | None = None
+        for left in reversed(range(min(_STEPS_OF_A_GRAM, steps - start))):
+            polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+            product = polynomial if product is None else polynomial @ product
+            if left:
+                gram = polynomial @ gram @ polynomial  # that of the matrix after this step
+        assert product is not None
+        wide = product @ wide
+    return wide

@@ -109,8 +109,8 @@ def test_wide_matrices_are_those_of_the_plain_iteration(rank):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     for matrices, plain in ((wide, x), (wide.mT, x.mT)):
-        assert (orthogonalise(matrices) - plain).norm() < 5e-4 * plain.norm()
-        # more steps than the Gram matrix alone is good for
+        assert (orthogonalise(matrices) - plain).norm() < 5e-5 * plain.norm()
+        # rounding grows with each step that is taken by one Gram matrix
         assert torch.linalg.svdvals(orthogonalise(matrices, steps=9)).max() < 1.3
 
 
