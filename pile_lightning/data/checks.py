@@ -42,7 +42,7 @@ def check_settings(settings: _Settings) -> None:
         if settings.packing != "split":
             raise ValueError(
                 f"short_rows cuts rows in parts, and packing={settings.packing!r} keeps documents "
-                f"whole; choose packing='split', or leave short_rows out"
+                f"whole; choose packing='split', or null for short_rows"
             )
         settings.short_rows.stage(seq_len=settings.seq_len, batch_size=settings.batch_size)
     if not 1 <= settings.val_stride <= settings.seq_len:

@@ -61,7 +61,7 @@ class ShortRowsConfig:
         if seq_len % self.parts:
             raise ValueError(
                 f"short_rows.parts={self.parts} does not cut rows of seq_len={seq_len} into equal "
-                f"parts; choose a divisor of {seq_len}, or leave short_rows out"
+                f"parts; choose a divisor of {seq_len}, or null for short_rows"
             )
         end_row = math.ceil(self.until_tokens / seq_len)
         return ShortStage(num_parts=self.parts, end_row=end_row, batch_size=batch_size)
