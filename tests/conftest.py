@@ -95,6 +95,8 @@ def small():
         "--model.network.num_layers=1",
         "--data.tokenizer=byte",
         "--data.seq_len=64",
+        "--data.batch_size=8",
+        "--data.short_rows=null",
         "--data.val_stride=64",
         "--data.val_fraction=0.2",
         "--trainer.log_every_n_steps=2",

@@ -126,6 +126,8 @@ class Trials:
             "--model.network.num_layers=2",
             "--data.tokenizer=byte",
             "--data.seq_len=64",
+            "--data.batch_size=8",
+            "--data.short_rows=null",
             "--data.val_stride=64",
             "--data.val_fraction=0.2",
             f"--data.sources={self.sources}",
