@@ -43,13 +43,13 @@ class ShortRowsConfig:
     def __post_init__(self) -> None:
         if self.parts < 2:
             raise ValueError(
-                f"short_rows.parts={self.parts} cuts nothing; choose 2 or more, or leave "
-                f"short_rows out"
+                f"short_rows.parts={self.parts} cuts nothing; choose 2 or more, or null "
+                f"for short_rows"
             )
         if not 0 < self.until_tokens < math.inf:
             raise ValueError(
                 f"short_rows.until_tokens={self.until_tokens} ends no stage; choose a number of "
-                f"tokens above 0, or leave short_rows out"
+                f"tokens above 0, or null for short_rows"
             )
 
     def stage(self, *, seq_len: int, batch_size: int) -> "ShortStage":

@@ -2,10 +2,10 @@
 
 Newton-Schulz multiplies a matrix by a polynomial of its Gram matrix, some times over. As all those
 polynomials are of the first Gram matrix, they can be multiplied with one another first, and the
-matrix by their product once. Of a matrix four times as wide as high that takes 0.68 of the time, as
-the Gram matrix is computed anew after every third step: what rounding leaves of its smallest
-eigenvalues grows twelvefold in each, and so it stays where the plain iteration has it. In bf16 it
-does not.
+matrix by their product once. The Gram matrix is computed anew after every third step: what rounding
+leaves of its smallest eigenvalues grows twelvefold in each, and so stays about where the plain
+iteration has it, in float32. Five steps of a matrix four times as wide as high take 30
+multiplications of its height cubed where they took 45.
 """
 
 import torch
