@@ -37,6 +37,7 @@ _KEPT_NAMES = (
     "_scaled_dot_product_fused_attention_overrideable",
 )
 _KEPT = {getattr(torch.ops.aten, name).default for name in _KEPT_NAMES}
+_KEPT.add(torch.ops.higher_order.flex_attention)
 
 
 def recompute_blocks(network: nn.Module, how: Recompute) -> None:
@@ -51,12 +52,27 @@ def recompute_blocks(network: nn.Module, how: Recompute) -> None:
         )
     if how == "none":
         return
-    settings: dict[str, Any] = {"use_reentrant": False}
-    if how == "selective":
-        settings["context_fn"] = partial(create_selective_checkpoint_contexts, _keep)
+    compute = _selective if how == "selective" else _full
     for block in blocks_of(network):
         # on the instance: a wrapper around the block would change the names of its parameters
-        block.forward = partial(checkpoint, block.forward, **settings)
+        block.forward = partial(compute, block)
+
+
+# The compiler looks into functions of this file, and from there into ``checkpoint``. Were a block's
+# forward ``partial(checkpoint, ...)`` itself, nothing of the block would be compiled.
+
+
+def _full(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(type(block).forward, block, *args, use_reentrant=False, **kwargs)
+
+
+def _selective(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = type(block).forward
+    return checkpoint(forward, block, *args, use_reentrant=False, context_fn=_contexts, **kwargs)
+
+
+def _contexts() -> Any:
+    return create_selective_checkpoint_contexts(_keep)  # type: ignore[no-untyped-call]
 
 
 def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

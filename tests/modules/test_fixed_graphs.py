@@ -16,6 +16,7 @@ from pile_lightning.nn import (
     chunk_softmax,
 )
 from pile_lightning.optim import AdamWConfig
+from pile_lightning.parallel import RECOMPUTE
 
 # the compiler looks at attributes that warn of it
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
@@ -124,6 +125,30 @@ def test_all_blocks_share_their_graphs(traced, tables):
         step(packed=False)
         counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert counts[0] == counts[1]
+
+
+@pytest.mark.slow
+def test_blocks_that_compute_again_are_compiled_as_others_are(traced):
+    graphs, grads = [], []
+    for recompute in RECOMPUTE:
+        torch.compiler.reset()
+        torch._dynamo.utils.counters.clear()
+        torch.manual_seed(0)
+        model = CausalLM(
+            DecoderConfig(d_model=32),
+            vocab_size=50,
+            max_seq_len=32,
+            compile=True,
+            activation_checkpointing=recompute,
+        )
+        for _ in range(2):
+            model.loss_sum(without_needless_mask(make_batch(packed=True))).backward()
+            graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        assert not torch._dynamo.utils.counters["graph_break"]
+        grads.append([parameter.grad for parameter in model.parameters()])
+    assert graphs == [2] * 6  # one of the loss, one for all blocks
+    for others in grads[1:]:
+        torch.testing.assert_close(others, grads[0])
 
 
 @pytest.mark.parametrize("packed", [False, True])
