@@ -1,9 +1,9 @@
 """Attention itself: queries, keys and values in, what the queries gathered out.
 
 Training and reading a prompt run ``F.scaled_dot_product_attention``, or ``causal_blocks`` where
-that is the faster of the two. One query at a time is another matter: each key is read once and used
-once, and the kernels are made for many queries. On CPU in bf16 theirs took five times as long as
-two plain products over keys that are stored for them.
+that is the faster of the two, or ``flex_documents`` where that was chosen. One query at a time is
+another matter: each key is read once and used once, and the kernels are made for many queries. On
+CPU in bf16 theirs took five times as long as two plain products over keys that are stored for them.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pile_lightning.nn.cache import LayerCache
 from pile_lightning.nn.causal_blocks import causal_blocks, suits_causal_blocks
+from pile_lightning.nn.flex_documents import flex_documents, suits_flex
 from pile_lightning.nn.masks import CAUSAL, Documents, Mask
 
 __all__ = ["attend", "attend_cached", "merge_heads", "split_heads"]
@@ -35,6 +36,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
     if mask is None or mask is CAUSAL:
         return F.scaled_dot_product_attention(q, k, v, is_causal=mask is CAUSAL, enable_gqa=grouped)
     if isinstance(mask, Documents):
+        if mask.blocks is not None and suits_flex(q):
+            return flex_documents(q, k, v, mask.first, mask.blocks)
         mask = mask.allowed()
     if grouped:
         # on CUDA the kernels that take a mask know no groups: enable_gqa would mean plain math

@@ -1,21 +1,26 @@
 """Scaled dot-product attention with grouped-query heads, for self- and cross-attention.
 
-The softmax itself is in ``attend``. ``flex_attention`` is left out: it has no backward on CPU.
+The softmax itself is in ``attend``.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 
 from pile_lightning.nn.attend import attend, attend_cached, merge_heads, split_heads
 from pile_lightning.nn.cache import LayerCache
+from pile_lightning.nn.checks import check_name
 from pile_lightning.nn.initialization import Linear
 from pile_lightning.nn.masks import Mask
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.positions import Rotation, rotate
 from pile_lightning.nn.short_conv import ShortConvConfig, convolve
 
-__all__ = ["Attention", "AttentionConfig", "CrossAttention"]
+__all__ = ["Attention", "AttentionConfig", "CrossAttention", "DocumentKernel"]
+
+DocumentKernel: TypeAlias = Literal["mask", "flex"]
+"""What keeps attention inside packed documents on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,12 @@ class AttentionConfig:
     part of a learned temperature."""
     bias: bool = False
     """Whether the projections have biases."""
+    documents: DocumentKernel = "mask"
+    """What keeps packed documents apart on a GPU, where blocks are compiled and compute in 16 bits:
+    a mask that is read, or FlexAttention, which skips the keys of other documents."""
 
     def __post_init__(self) -> None:
+        check_name(("mask", "flex"), documents=self.documents)
         kv_heads = self.resolve_kv_heads()
         if self.num_heads < 1 or kv_heads < 1 or self.num_heads % kv_heads:
             raise ValueError(

@@ -213,6 +213,7 @@ class Decoder(nn.Module):
             mask=mask,
             cache=cache,
             uniform=self.uniform,
+            flex=self.config.attention.documents == "flex",
         )
         earlier = None if cache is None else cache.recent_ids.kept
         rows: list[Tensor] = []

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 
 __all__ = ["CAUSAL", "Documents", "Mask", "causal", "document", "padding", "prefix"]
 
@@ -41,6 +42,8 @@ class Documents(NamedTuple):
 
     first: Tensor
     """Where the document of each position begins (batch, seq)."""
+    blocks: BlockMask | None = None
+    """The same as blocks of queries and keys, for a kernel that takes them."""
 
     @classmethod
     def of(cls, document_ids: Tensor) -> "Documents":

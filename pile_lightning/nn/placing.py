@@ -6,6 +6,7 @@ from torch import Tensor
 from pile_lightning.nn import masks
 from pile_lightning.nn.cache import KVCache
 from pile_lightning.nn.causal_blocks import is_fastest_compiled
+from pile_lightning.nn.flex_documents import block_mask, has_flex
 from pile_lightning.nn.masks import Mask
 
 __all__ = ["place"]
@@ -19,6 +20,7 @@ def place(
     mask: Tensor | None,
     cache: KVCache | None,
     uniform: bool,
+    flex: bool = False,
 ) -> tuple[Tensor, Mask]:
     """Complete what a decoder was told of its rows, by the arguments of ``Decoder.hidden``.
 
@@ -30,6 +32,7 @@ def place(
         cache: What was read before.
         uniform: Whether rows of one document are to look as those of several do, where that costs
             nothing: compiled, they are then one graph, where they would be two.
+        flex: Whether several documents are to be told as blocks too, for ``flex_documents``.
 
     Returns:
         Positions (batch or 1, seq), and what attention takes.
@@ -40,7 +43,7 @@ def place(
     Example:
         >>> told = dict(position_ids=None, document_ids=None, mask=None, cache=None)
         >>> place(torch.zeros(1, 3, dtype=torch.long), **told, uniform=True)
-        (tensor([[0, 1, 2]]), Documents(first=tensor([[0, 0, 0]])))
+        (tensor([[0, 1, 2]]), Documents(first=tensor([[0, 0, 0]]), blocks=None))
     """
     if document_ids is not None and (mask is not None or cache is not None):
         raise ValueError(
@@ -58,6 +61,8 @@ def place(
         position_ids = one if documents is None else documents.positions()
     if mask is not None:
         return position_ids, mask
+    if documents is not None and uniform and flex and has_flex(device):
+        return position_ids, documents._replace(blocks=block_mask(documents.first))
     if not uniform or not is_fastest_compiled(device, seq):
         return position_ids, masks.CAUSAL if documents is None else documents.allowed()
     if documents is None:

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from pile_lightning.nn.causal_blocks import causal_blocks
 from pile_lightning.nn.feed_forward import relu2
+from pile_lightning.nn.flex_documents import flex_documents
 from pile_lightning.nn.loss import linear_cross_entropy
 from pile_lightning.nn.masks import Documents
 
@@ -105,6 +106,10 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, first: Tensor | None) -> 
     return _attention(query, key, value, allowed, is_causal=allowed is None, enable_gqa=True)
 
 
+def _packed(query: Tensor, key: Tensor, value: Tensor, first: Tensor, blocks: Any) -> Tensor:
+    return _causal(query, key, value, first)
+
+
 def _relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
@@ -121,6 +126,7 @@ _STAND_INS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attention,
     linear_cross_entropy: _loss,
     causal_blocks: _causal,
+    flex_documents: _packed,
     relu2: _relu2,
 }
 
