@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pile_lightning.nn.checks import check_name
 
-__all__ = ["Embedding", "InitConfig", "InitRule", "Linear", "Role", "initialize"]
+__all__ = ["Embedding", "InitConfig", "InitRule", "Linear", "Role", "initialize", "learned_scalars"]
 
 Role: TypeAlias = Literal["embedding", "position", "lookup", "input", "output", "head"]
 """What a matrix is for: the token table, the table of learned positions, a table beside the blocks,
@@ -171,6 +171,18 @@ class Embedding(nn.Embedding):
 
 
 @torch.no_grad()
+def learned_scalars(count: int) -> nn.Parameter | None:
+    """Make a parameter of ``count`` numbers, to be filled; None for none.
+
+    One without numbers would never get a gradient, and Lightning's ddp calls that an error.
+
+    Example:
+        >>> learned_scalars(3).shape, learned_scalars(0)
+        (torch.Size([3]), None)
+    """
+    return nn.Parameter(torch.empty(count)) if count else None
+
+
 def initialize(network: nn.Module, config: InitConfig, *, num_layers: int) -> None:
     """Fill every parameter of ``network`` in place, in the order of its modules.
 

@@ -6,10 +6,9 @@ again, the token costs next to nothing, and so do values that are projected from
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from pile_lightning.nn.initialization import Linear
+from pile_lightning.nn.initialization import Linear, learned_scalars
 from pile_lightning.nn.norms import RMSNorm
 
 __all__ = ["Shortcuts", "ShortcutsConfig"]
@@ -48,6 +47,7 @@ class Shortcuts(nn.Module):
         num_layers: Blocks.
 
     Example:
+        >>> import torch
         >>> shortcuts = ShortcutsConfig().build(d_model=8, kv_width=4, num_layers=2)
         >>> shortcuts.project(torch.ones(1, 3, 8)).shape
         torch.Size([1, 3, 4])
@@ -57,9 +57,9 @@ class Shortcuts(nn.Module):
         self, config: ShortcutsConfig, *, d_model: int, kv_width: int, num_layers: int
     ) -> None:
         super().__init__()
-        stream, values = config.stream, config.values
-        self.stream_shares = nn.Parameter(torch.empty(num_layers - 1)) if stream else None
-        self.value_shares = nn.Parameter(torch.empty(num_layers)) if values else None
+        values = config.values
+        self.stream_shares = learned_scalars(num_layers - 1 if config.stream else 0)
+        self.value_shares = learned_scalars(num_layers if values else 0)
         self.norm = RMSNorm(d_model, gain="none")
         self.source = Linear(d_model, kv_width, role="input", bias=False) if values else None
         self.reset_parameters()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pile_lightning.nn.checks import check_size
-from pile_lightning.nn.initialization import Embedding
+from pile_lightning.nn.initialization import Embedding, learned_scalars
 from pile_lightning.nn.precision import to_autocast
 
 __all__ = ["Tables", "TablesConfig"]
@@ -105,15 +105,17 @@ class Tables(nn.Module):
             Embedding(vocab_size, kv_width, role="lookup") for _ in range(value_layers)
         )
         # what is zero at the start is the tables; a zero here too would stop the gradient of both
-        self.ngram_shares = nn.Parameter(torch.empty(num_layers * len(config.ngram_rows)))
-        self.value_shares = nn.Parameter(torch.empty(value_layers))
-        self.smear_share = nn.Parameter(torch.empty(1)) if config.smear else None
+        self.ngram_shares = learned_scalars(num_layers * len(config.ngram_rows))
+        self.value_shares = learned_scalars(value_layers)
+        self.smear_share = learned_scalars(int(config.smear))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Put the shares back to where they start; the tables start at zero."""
-        nn.init.constant_(self.ngram_shares, 0.1)
-        nn.init.constant_(self.value_shares, 0.5)
+        if self.ngram_shares is not None:
+            nn.init.constant_(self.ngram_shares, 0.1)
+        if self.value_shares is not None:
+            nn.init.constant_(self.value_shares, 0.5)
         if self.smear_share is not None:
             nn.init.zeros_(self.smear_share)
 
@@ -180,6 +182,8 @@ class Tables(nn.Module):
 
     def add(self, x: Tensor, rows: list[Tensor], layer: int) -> Tensor:
         """Add to the stream what a block gets of each n-gram's row."""
+        if self.ngram_shares is None:
+            return x
         for number, row in enumerate(rows):
             share = self.ngram_shares[layer * len(rows) + number]
             x = x + share.to(x.dtype) * row.to(x.dtype)
@@ -188,7 +192,7 @@ class Tables(nn.Module):
     def value(self, input_ids: Tensor, layer: int) -> Tensor | None:
         """Return what a block adds to its values (batch, seq, kv_width), or None for nothing."""
         number = layer - self.first_value_layer
-        if number < 0:
+        if number < 0 or self.value_shares is None:
             return None
         out: Tensor = self.value_shares[number] * self.values[number](input_ids)
         return out

@@ -10,7 +10,7 @@ from pile_lightning.nn import (
     cross_entropy_sum,
     linear_cross_entropy,
 )
-from tests.nn.decoders import build, tokens
+from tests.nn.decoders import KINDS, build, tokens
 
 
 @torch.no_grad()
@@ -26,6 +26,23 @@ def test_tables_tell_apart_what_only_the_token_before_tells():
     assert not torch.isclose(network(after_two)[:, 1], network(after_three)[:, 1]).all()
     apart = {"position_ids": torch.tensor([[0, 0]]), "document_ids": torch.tensor([[0, 1]])}
     assert torch.equal(network(after_two, **apart)[:, 1], network(after_three, **apart)[:, 1])
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *KINDS,
+        {"shortcuts": ShortcutsConfig(stream=False)},
+        {"tables": TablesConfig(ngram_rows=(), value_layers=2)},
+        {"tables": TablesConfig(smear=False, value_layers=0)},
+    ],
+)
+def test_no_parameter_is_left_without_a_gradient(perturb, num_layers, fields):
+    """One that is would be an error under ddp."""
+    network = build(perturb, num_layers=num_layers, **fields)
+    network(tokens()).sum().backward()
+    assert not [name for name, each in network.named_parameters() if each.grad is None]
 
 
 @pytest.mark.parametrize("reduction", ["sum", "none"])
