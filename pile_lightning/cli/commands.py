@@ -1,7 +1,6 @@
 """``pile``: the commands beside training."""
 
 import io
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from pile_lightning.cli.plan import plan, plan_parser
 from pile_lightning.cli.prepare import prepare, prepare_parser
 from pile_lightning.cli.scaling import scaling, scaling_parser
 from pile_lightning.cli.transfer import transfer, transfer_parser
+from pile_lightning.cli.user_modules import see_users_modules
 
 __all__ = ["main"]
 
@@ -88,7 +88,7 @@ COMMANDS = {
 def main() -> None:
     """Run one command of ``pile``."""
     with readable_errors():
-        _see_users_modules()
+        see_users_modules()
         if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that has not every character
             sys.stdout.reconfigure(errors="replace")
         parser = ShortErrorParser(
@@ -108,9 +108,3 @@ def main() -> None:
         arguments = sys.argv[sys.argv.index(name) + 1 :]
         COMMANDS[name].run(parsers[name], settings[name], arguments)
     sys.stdout.flush()
-
-
-def _see_users_modules() -> None:
-    """Find modules that lie where the command is run, as ``python train.py`` finds them."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())

@@ -48,6 +48,7 @@ from pile_lightning.cli.parser import PileParser
 from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.runs import make_room, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
+from pile_lightning.cli.user_modules import see_users_modules
 from pile_lightning.device import has_fast_bfloat16
 
 __all__ = ["PileCLI", "train"]
@@ -229,6 +230,7 @@ def train(args: ArgsType = None) -> None:
     """Run ``train.py`` with ``args``, or with the command line's."""
     with readable_errors():
         quieten()
+        see_users_modules()
         while True:
             try:
                 PileCLI(args)

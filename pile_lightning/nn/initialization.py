@@ -32,7 +32,8 @@ class InitRule:
         0.005
     """
 
-    distribution: Literal["uniform", "normal", "zeros"]
+    # a default: a table that names some rules is read before those that it leaves out are filled in
+    distribution: Literal["uniform", "normal", "zeros"] = "normal"
     """Shape of the distribution."""
     std: float = 1.0
     """Standard deviation, before scaling."""

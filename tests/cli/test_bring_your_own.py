@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import yaml
 
 from pile_lightning.cli.generate import load_run
 from tests.conftest import REPOSITORY
@@ -57,6 +58,26 @@ def test_it_trains_resumes_loads_and_generates(
         "pile", "generate", "run", "--prompt=def ", "--max_new_tokens=5", cwd=tmp_path
     )
     assert text.stdout.startswith("def ")
+
+
+def test_a_model_is_found_where_train_py_is_run_from_and_keeps_the_configs_network(tmp_path):
+    code, command = BLOCKS[NAMES.index("loss")]
+    (tmp_path / "mine.py").write_text(code)
+    config = REPOSITORY / "configs" / "quickstart.yaml"
+    arguments = [*command.split()[3:], "--print_config"]
+    shown = subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), "fit", f"--config={config}", *arguments],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    model = yaml.safe_load(shown.stdout)["model"]
+    assert (model["class_path"], model["init_args"]["gamma"]) == ("mine.Focal", 0.5)
+    given = yaml.safe_load(config.read_text())["model"]["init_args"]["network"]["init_args"]
+    kept = model["init_args"]["network"]["init_args"]
+    assert kept["logit_cap"] == given["logit_cap"]
+    assert kept["init"]["output"] == given["init"]["output"]
 
 
 def test_the_readmes_python_runs(tmp_path, corpus, cache):
