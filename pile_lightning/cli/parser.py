@@ -29,8 +29,6 @@ class _ShortErrors(LeanDefaults):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the shortest message that says it, without the usage."""
-        if not self.exit_on_error:  # one that jsonargparse asks whether a value fits
-            super().error(message, ex)
         own = None if ex is None else our_message(ex)
         dests = [action.dest for action in self._actions if isinstance(action.dest, str)]
         print(f"error: {own or _shorten(message, dests)}", file=sys.stderr)

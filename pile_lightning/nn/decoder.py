@@ -287,12 +287,8 @@ class Decoder(nn.Module):
         """Count the operations of training on one token, by the conventions of ``Counted``."""
         tied_head = 6.0 * self.head_weight.numel() if self.head is None else 0.0
         heads = self.config.attention
-        attention = attention_flops(
-            num_layers=len(self.blocks),
-            num_heads=heads.num_heads,
-            head_dim=heads.resolve_head_dim(self.config.d_model),
-            seq_len=seq_len,
-        )
+        width = heads.num_heads * heads.resolve_head_dim(self.config.d_model)
+        attention = attention_flops(num_layers=len(self.blocks), width=width, seq_len=seq_len)
         return linear_flops(self) + tied_head + attention
 
     def _look_up(self, ids: Tensor) -> Tensor:

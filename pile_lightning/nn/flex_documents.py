@@ -16,7 +16,7 @@ __all__ = ["block_mask", "flex_documents", "has_flex", "suits_flex"]
 
 _BLOCK = 128
 _LEAST_HEAD_DIM = 16
-_DEVICES = {"cuda", "xpu"}
+_DEVICES = {"cuda"}
 _DTYPES = {torch.bfloat16, torch.float16}
 
 

@@ -14,8 +14,7 @@ def linear_flops(network: nn.Module) -> float:
 
     Each weight takes part in one multiply-add (2 operations) in the forward and two in the
     backward: one for the gradient of the input, one for its own. Embedding tables are looked up,
-        not
-    multiplied; a tied head is to be added by who ties it.
+    not multiplied; a tied head is to be added by who ties it.
 
     Example:
         >>> linear_flops(nn.Linear(10, 20))
@@ -25,14 +24,15 @@ def linear_flops(network: nn.Module) -> float:
     return 6.0 * sum(module.weight.numel() for module in linears)
 
 
-def attention_flops(*, num_layers: int, num_heads: int, head_dim: int, seq_len: int) -> float:
+def attention_flops(*, num_layers: int, width: int, seq_len: int) -> float:
     """Count the training operations a token of ``num_layers`` attentions over ``seq_len`` keys.
 
-    Scores and their mix of values are one multiply-add each for every key and feature, forward once
-    and backward twice; nothing is taken off for a mask.
+    Each has ``width`` features in all its heads. Scores and their mix of values are one
+    multiply-add each for every key and feature, forward once and backward twice; nothing is taken
+    off for a mask.
 
     Example:
-        >>> attention_flops(num_layers=1, num_heads=2, head_dim=4, seq_len=8)
+        >>> attention_flops(num_layers=1, width=8, seq_len=8)
         768.0
     """
-    return 12.0 * num_layers * num_heads * head_dim * seq_len
+    return 12.0 * num_layers * width * seq_len

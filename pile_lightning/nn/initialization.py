@@ -171,7 +171,6 @@ class Embedding(nn.Embedding):
         nn.init.zeros_(self.weight)
 
 
-@torch.no_grad()
 def learned_scalars(count: int) -> nn.Parameter | None:
     """Make a parameter of ``count`` numbers, to be filled; None for none.
 
@@ -184,6 +183,7 @@ def learned_scalars(count: int) -> nn.Parameter | None:
     return nn.Parameter(torch.empty(count)) if count else None
 
 
+@torch.no_grad()
 def initialize(network: nn.Module, config: InitConfig, *, num_layers: int) -> None:
     """Fill every parameter of ``network`` in place, in the order of its modules.
 

@@ -229,8 +229,7 @@ class Pile(nn.Module):
         """Count the operations of training on one token of language, as ``Counted`` does."""
         return linear_flops(self) + attention_flops(
             num_layers=3 * self.num_layers,  # the encoder's, the decoder's, and those between them
-            num_heads=self.nhead,
-            head_dim=self.d_model // self.nhead,
+            width=self.d_model,
             seq_len=seq_len,
         )
 

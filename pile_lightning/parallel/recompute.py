@@ -4,6 +4,7 @@
 attention as well, and computes again only what is cheap: norms, activations, rotations.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -55,20 +56,19 @@ def recompute_blocks(network: nn.Module, how: Recompute) -> None:
     compute = _selective if how == "selective" else _full
     for block in blocks_of(network):
         # on the instance: a wrapper around the block would change the names of its parameters
-        block.forward = partial(compute, block)
+        block.forward = partial(compute, block.forward)
 
 
 # The compiler looks into functions of this file, and from there into ``checkpoint``. Were a block's
 # forward ``partial(checkpoint, ...)`` itself, nothing of the block would be compiled.
 
 
-def _full(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    return checkpoint(type(block).forward, block, *args, use_reentrant=False, **kwargs)
+def _full(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
-def _selective(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    forward = type(block).forward
-    return checkpoint(forward, block, *args, use_reentrant=False, context_fn=_contexts, **kwargs)
+def _selective(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=_contexts, **kwargs)
 
 
 def _contexts() -> Any:

@@ -7,6 +7,8 @@ that its kernels are held against; ``on_a_cpu`` lets it.
 import pytest
 import torch
 import torch.nn.functional as F
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+from torch._dynamo.backends.common import aot_autograd
 from torch.nn.attention import flex_attention as torchs
 
 from pile_lightning.nn import flex_documents, masks
@@ -142,6 +144,30 @@ def test_a_network_trains_as_with_a_mask_and_compiles_once(on_a_cpu, monkeypatch
         torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-4)
         graphs.append(counts["unique_graphs"])
     assert graphs[0] == graphs[1] == graphs[2] > 0
+
+
+@pytest.mark.parametrize(("recompute", "times"), [("selective", 0), ("full", 1)])
+def test_what_was_attended_is_computed_again_in_full_alone(on_a_cpu, monkeypatch, recompute, times):
+    monkeypatch.setattr("pile_lightning.nn.attend.suits_causal_blocks", lambda q: False)
+    seen = []
+
+    def backward(graph, inputs):
+        targets = [node.target for node in graph.graph.nodes]
+        seen.append(targets.count(torch.ops.higher_order.flex_attention))
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(
+        fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward),
+        bw_compiler=backward,
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    network = make_network("flex")
+    recompute_blocks(network, recompute)
+    network.make_uniform()
+    network.blocks[0].compile(backend=backend)
+    ids, documents = torch.randint(50, (3, 200)), documents_of(200).first
+    network(ids, document_ids=documents).sum().backward()
+    assert seen == [times]
 
 
 def test_stacked_networks_take_the_mask():

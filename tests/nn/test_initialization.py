@@ -13,6 +13,7 @@ from pile_lightning.nn import (
     LayerNormConfig,
     LearnedConfig,
     PileConfig,
+    initialize,
 )
 
 
@@ -111,3 +112,18 @@ def test_unknown_names_list_the_known_ones():
         InitRule(distribution="xavier")
     with pytest.raises(ValueError, match="scaled_by='height' is unknown.*'depth', 'fan_in'"):
         InitRule(distribution="normal", scaled_by="height")
+
+
+def test_a_part_of_ones_own_may_fill_itself_in_place():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.empty(3))
+
+        def reset_parameters(self):
+            self.gain.fill_(2.0)
+
+    network = torch.nn.Sequential(Own())
+    initialize(network, InitConfig(), num_layers=1)
+    assert network[0].gain.tolist() == [2.0, 2.0, 2.0]
+    assert network[0].gain.grad_fn is None
