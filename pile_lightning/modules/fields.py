@@ -4,6 +4,7 @@ from typing import Any
 
 from pile_lightning.modules.environment.coupling import Coupling
 from pile_lightning.nn import (
+    MatchesConfig,
     NetworkConfig,
     NormConfig,
     PositionsConfig,
@@ -17,6 +18,7 @@ __all__ = ["CONFIGS"]
 
 CONFIGS: list[Any] = [
     Coupling,
+    MatchesConfig,
     NetworkConfig,
     NormConfig,
     OptimizerConfig,

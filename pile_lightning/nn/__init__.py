@@ -20,6 +20,7 @@ from pile_lightning.nn.inference import Quantization, fast_dtype, optimize_for_i
 from pile_lightning.nn.initialization import InitConfig, InitRule, initialize
 from pile_lightning.nn.logit_cap import cap_logits
 from pile_lightning.nn.loss import cross_entropy_sum, linear_cross_entropy
+from pile_lightning.nn.matches import Matches, MatchesConfig
 from pile_lightning.nn.network import (
     Cached,
     CappedHead,
@@ -71,6 +72,8 @@ __all__ = [
     "LayerNorm",
     "LayerNormConfig",
     "LearnedConfig",
+    "Matches",
+    "MatchesConfig",
     "NetworkConfig",
     "NoPositionsConfig",
     "NormConfig",

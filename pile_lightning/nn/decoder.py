@@ -21,6 +21,7 @@ from pile_lightning.nn.feed_forward import FeedForwardConfig
 from pile_lightning.nn.flops import attention_flops, linear_flops
 from pile_lightning.nn.initialization import Embedding, InitConfig, Linear, initialize
 from pile_lightning.nn.logit_cap import cap_logits
+from pile_lightning.nn.matches import MatchesConfig
 from pile_lightning.nn.network import NetworkConfig
 from pile_lightning.nn.norms import NormConfig, RMSNormConfig
 from pile_lightning.nn.placing import place
@@ -69,6 +70,8 @@ class DecoderConfig(NetworkConfig):
     """Convolutions over the few positions before, in every block; null for none."""
     tables: TablesConfig | None = None
     """Look-up tables beside the blocks; null for none."""
+    matches: MatchesConfig | None = None
+    """What followed the last time that the same few tokens came, for every block; null for none."""
     shortcuts: ShortcutsConfig | None = None
     """Ways from the embedding to every block; null for none."""
     logit_cap: float | None = None
@@ -143,8 +146,10 @@ class Decoder(nn.Module):
         self.norm = config.norm.build(width)
         kv_width = config.attention.resolve_kv_heads() * head_dim
         sizes = {"d_model": width, "kv_width": kv_width, "num_layers": config.num_layers}
-        tables, shortcuts = config.tables, config.shortcuts
+        tables, matches, shortcuts = config.tables, config.matches, config.shortcuts
         self.tables = None if tables is None else tables.build(vocab_size=vocab_size, **sizes)
+        depth = config.num_layers
+        self.matches = None if matches is None else matches.build(d_model=width, num_layers=depth)
         self.shortcuts = None if shortcuts is None else shortcuts.build(**sizes)
         self.head: nn.Module | None = None
         if not config.tie_embeddings:
@@ -215,21 +220,17 @@ class Decoder(nn.Module):
             uniform=self.uniform,
             flex=self.config.attention.documents == "flex",
         )
-        earlier = None if cache is None else cache.recent_ids.kept
-        rows: list[Tensor] = []
-        x = self._look_up(input_ids)
-        if self.tables is not None:
-            x, rows = self.tables.begin(x, self._look_up, input_ids, position_ids, earlier)
-        x = to_autocast(self.dropout(self.positions.embed(x, position_ids)))
         beside = Beside(
             self.tables,
+            self.matches,
             self.shortcuts,
-            input_ids=input_ids,
-            start=x,
             num_layers=len(self.blocks),
-            rows=rows,
             alike=self.uniform and cache is None,
         )
+        earlier = None if cache is None else cache.recent_ids.kept
+        x = beside.read(input_ids, position_ids, embed=self._look_up, earlier=earlier)
+        x = to_autocast(self.dropout(self.positions.embed(x, position_ids)))
+        beside.start(x)
         placed: dict[str, Any] = {"rotation": self.positions.rotation(position_ids)}
         if self.config.short_conv is not None:
             placed["position_ids"] = position_ids
@@ -239,7 +240,7 @@ class Decoder(nn.Module):
                 x, values = beside.add(x, index)
                 x = block(x, mask=allowed, values=values, cache=layer, **placed)
         if cache is not None:
-            cache.advance(input_ids, 0 if self.tables is None else self.tables.reach)
+            cache.advance(input_ids, beside.reach)
         out: Tensor = self.norm(x)
         return out
 

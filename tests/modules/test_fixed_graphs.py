@@ -10,6 +10,7 @@ from pile_lightning import CausalLM, DecoderConfig
 from pile_lightning.batch import without_needless_mask
 from pile_lightning.nn import (
     AttentionConfig,
+    MatchesConfig,
     ShortConvConfig,
     ShortcutsConfig,
     TablesConfig,
@@ -71,6 +72,7 @@ def make_steps(model):
         ({}, 0.0),
         ({"shortcuts": ShortcutsConfig(), "logit_cap": 15.0}, 1e-4),
         ({"short_conv": ShortConvConfig()}, 0.0),
+        ({"matches": MatchesConfig()}, 0.0),
     ],
 )
 def test_no_graph_breaks_and_none_is_made_after_the_first_of_each_kind_of_batch(

@@ -6,6 +6,7 @@ from pile_lightning.nn import (
     AttentionConfig,
     DecoderConfig,
     LearnedConfig,
+    MatchesConfig,
     NoPositionsConfig,
     RopeConfig,
     ShortConvConfig,
@@ -30,6 +31,7 @@ KINDS = [
     {"shortcuts": ShortcutsConfig(), "logit_cap": 3.0},
     {"short_conv": ShortConvConfig()},
     {"short_conv": EVERYWHERE},
+    {"matches": MatchesConfig(lengths=(1, 2))},
     {"shortcuts": ShortcutsConfig(), "tables": TablesConfig(ngram_rows=(64,), value_layers=1)},
 ]
 

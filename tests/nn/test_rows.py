@@ -8,6 +8,7 @@ from pile_lightning.nn import (
     DecoderConfig,
     KVCache,
     LearnedConfig,
+    MatchesConfig,
     PileConfig,
     ShortConvConfig,
     ShortcutsConfig,
@@ -26,6 +27,7 @@ KINDS = [
     pytest.param({"shortcuts": ShortcutsConfig(), "logit_cap": 3.0}, id="shortcuts"),
     pytest.param({"short_conv": ShortConvConfig()}, id="convolved"),
     pytest.param({"short_conv": EVERYWHERE}, id="convolved everywhere"),
+    pytest.param({"matches": MatchesConfig(lengths=(1, 2))}, id="matches"),
     pytest.param({"positions": LearnedConfig()}, id="learned"),
     pytest.param({"positions": SinusoidalConfig()}, id="sinusoidal"),
 ]

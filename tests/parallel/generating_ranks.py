@@ -14,6 +14,7 @@ from pile_lightning import DecoderConfig
 from pile_lightning.nn import (
     AttentionConfig,
     FeedForwardConfig,
+    MatchesConfig,
     ShortConvConfig,
     ShortcutsConfig,
     TablesConfig,
@@ -36,6 +37,7 @@ NETWORKS = {
         tables=TablesConfig(ngram_rows=(64,)),
         shortcuts=ShortcutsConfig(),
         short_conv=ShortConvConfig(size=3, queries=True, values=True, inputs=True),
+        matches=MatchesConfig(lengths=(1, 2)),
         logit_cap=3.0,
     ),
 }

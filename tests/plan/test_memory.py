@@ -6,6 +6,7 @@ from pile_lightning.nn import (
     AttentionConfig,
     DecoderConfig,
     FeedForwardConfig,
+    MatchesConfig,
     PileConfig,
     ShortConvConfig,
     ShortcutsConfig,
@@ -29,6 +30,7 @@ NETWORKS = {
         d_model=128, num_layers=3, shortcuts=ShortcutsConfig(), logit_cap=15.0
     ),
     "convolved": DecoderConfig(d_model=128, num_layers=3, short_conv=ShortConvConfig(inputs=True)),
+    "matches": DecoderConfig(d_model=128, num_layers=3, matches=MatchesConfig()),
     "untied": DecoderConfig(d_model=128, num_layers=3, tie_embeddings=False),
     "pile": PileConfig(d_model=128, num_layers=2),
 }
@@ -40,6 +42,7 @@ CASES = [
     ("tables", AdamWConfig(), "32-true", "none", 2),
     ("shortcuts", MuonConfig(), "bf16-mixed", "none", 1),
     ("convolved", MuonConfig(), "32-true", "none", 1),
+    ("matches", MuonConfig(), "bf16-mixed", "none", 1),
     ("pile", AdamWConfig(), "bf16-true", "none", 1),
 ]
 
