@@ -167,7 +167,7 @@ def read(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_layers", type=int, default=4)
     parser.add_argument("--seq_len", type=int, default=256)
     parser.add_argument("--eager", action="store_true", help="compile nothing; litgpt does anyway")
-    parser.add_argument("--config", default="configs/quickstart.yaml", help="of ours")
+    parser.add_argument("--config", default="configs/ten_minutes.yaml", help="of ours")
     parser.add_argument(
         "--set", type=change, nargs="*", default=[], metavar="NAME=VALUE", help="of our config"
     )

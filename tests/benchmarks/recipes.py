@@ -4,12 +4,13 @@
     python tests/benchmarks/recipes.py --rows base "AdamW" --seeds 0 --steps 250
     python tests/benchmarks/recipes.py --list
 
-The base is ``configs/quickstart.yaml`` at ``--steps`` steps; every other row changes a field or two
-of it. Each run is a process of ``train.py fit`` on one thread, from its own seed, with a schedule
-over its own steps. At equal tokens a row sees as many tokens as the base. At equal time it gets the
-steps that fit into the base's CPU time, by the mean CPU seconds of a step (compiled, scoring left
-out) of the runs before. Results go to ``--out``, a line a run, and a table that was interrupted
-goes on from there; a run is found again by its config, so a row that changes is run anew.
+The base is ``configs/ten_minutes.yaml`` at ``--steps`` steps; every other row changes a field or
+two of it. Each run is a process of ``train.py fit`` on one thread, from its own seed, with a
+schedule over its own steps. At equal tokens a row sees as many tokens as the base. At equal time it
+gets the steps that fit into the base's CPU time, by the mean CPU seconds of a step (compiled,
+scoring left out) of the runs before. Results go to ``--out``, a line a run, and a table that was
+interrupted goes on from there; a run is found again by its config, so a row that changes is run
+anew.
 """
 
 import argparse
@@ -235,7 +236,7 @@ def table(plan: Plan) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs/quickstart.yaml")
+    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs/ten_minutes.yaml")
     parser.add_argument("--steps", type=int, default=500, help="of the base")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", help="parts of names; by default all")

@@ -111,7 +111,7 @@ def test_ours_without_tables_and_narrower_with_one_have_as_many_parameters(tmp_p
     for name in OURS:
         entrant = our_entrant(
             name,
-            config="configs/quickstart.yaml",
+            config="configs/ten_minutes.yaml",
             changes={"data.init_args.sources": str(corpus), "data.init_args.tokenizer": "byte"},
             scale=Scale(d_model=64, num_layers=2, seq_len=32),
             vocab_size=257,

@@ -23,7 +23,7 @@ from tests.benchmarks.quality.scoring import bits_per_byte
 from tests.benchmarks.quality.trained import Scored, Trained
 from tests.conftest import REPOSITORY
 
-BASE = read_config(REPOSITORY / "configs/quickstart.yaml")
+BASE = read_config(REPOSITORY / "configs/ten_minutes.yaml")
 TINY = {
     "data.init_args.tokenizer": "byte",
     "data.init_args.seq_len": 32,

@@ -76,7 +76,7 @@ def test_a_model_is_found_where_train_py_is_run_from_and_keeps_the_configs_netwo
     assert (model["class_path"], model["init_args"]["gamma"]) == ("mine.Focal", 0.5)
     given = yaml.safe_load(config.read_text())["model"]["init_args"]["network"]["init_args"]
     kept = model["init_args"]["network"]["init_args"]
-    assert kept["logit_cap"] == given["logit_cap"]
+    assert kept["d_model"] == given["d_model"]
     assert kept["init"]["output"] == given["init"]["output"]
 
 

@@ -25,7 +25,12 @@ def tiny(corpus):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_takes_two_steps(config, tiny, tmp_path, command_line, small):
     if config.stem == "teacher":
-        run = [*small, *tiny, "--trainer.max_steps=2", "--trainer.default_root_dir=runs/quickstart"]
+        run = [
+            *small,
+            *tiny,
+            "--trainer.max_steps=2",
+            "--trainer.default_root_dir=runs/ten_minutes",
+        ]
         command_line("fit", *run, cwd=tmp_path)
     done = command_line(
         "fit",

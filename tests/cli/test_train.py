@@ -60,9 +60,8 @@ def test_nothing_clutters_the_screen(trained):
 def test_generate_is_a_function_of_its_seed(trained, command_line):
     folder, _ = trained
     run = ["pile", "generate", "run", "--prompt=def ", "--max_new_tokens=30"]
-    texts = [
-        command_line(*run, f"--seed={seed}", "--top_p=0.9", cwd=folder).stdout for seed in (1, 1, 2)
-    ]
+    run += ["--temperature=2", "--top_p=0.9"]  # so young a model is sure of its spaces
+    texts = [command_line(*run, f"--seed={seed}", cwd=folder).stdout for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert texts[0].startswith("def ")
 
@@ -167,7 +166,7 @@ def test_help_and_print_config_read_well(tmp_path, command_line):
     assert "--data" in told
     assert "--last_checkpoint.every_n_steps" in told
     printed = command_line("fit", "--config", QUICKSTART, "--print_config", cwd=tmp_path).stdout
-    assert "d_model: 256" in printed
+    assert "d_model: 128" in printed
     assert "vocab_size" not in printed
 
 

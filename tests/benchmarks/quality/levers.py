@@ -1,4 +1,4 @@
-"""The rows of the table of levers: each a change or two of the quickstart's config."""
+"""The rows of the table of levers: each a change or two of the config of ten minutes."""
 
 from typing import Any
 
@@ -49,11 +49,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "cosine to 0": _schedule("CosineConfig", floor=0.0),
     "cosine to 0.1": _schedule("CosineConfig", floor=0.1),
     "linear to 0.1": _schedule("LinearConfig", floor=0.1),
-    "half the batch": {"data.init_args.batch_size": 2},
-    "twice the batch": {"data.init_args.batch_size": 8},
-    "rows of 512 from the start": {"data.init_args.short_rows": None},
+    "half the batch": {"data.init_args.batch_size": 1},
+    "twice the batch": {"data.init_args.batch_size": 4},
+    "rows of 1,024 from the start": {"data.init_args.short_rows": None},
     "rows of 128 for the first half": {
-        "data.init_args.short_rows": {"parts": 4, "until_tokens": 204800}
+        "data.init_args.short_rows": {"parts": 8, "until_tokens": 204800}
     },
     # the network
     "no QK-norm": _network(attention={"qk_norm": None}),
@@ -82,6 +82,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "table of triples of 65536 rows, too": _network(tables={"ngram_rows": [16384, 65536]}),
     "no value embeddings": _network(tables={"value_layers": 0}),
     "value embeddings in all layers": _network(tables={"value_layers": 4}),
+    "no matches": _network(matches=None),
+    "matches of 3 tokens alone": _network(matches={"lengths": [3]}),
+    "matches of 2 to 22 tokens": _network(matches={"lengths": [2, 3, 4, 6, 9, 14, 22]}),
     "value residual": _network(shortcuts={"stream": True, "values": True}),
     "embedding added at the start alone": _network(shortcuts=None),
 }
