@@ -115,7 +115,10 @@ class Matches(nn.Module):
             level = torch.where(match >= 0, number, level)
         found, level = found[:, -seq:], level[:, -seq:]
         next_ids = input_ids.gather(1, found + 1)
-        gains, biases = (torch.stack([*each])[level] for each in (self.gains, self.biases))
+        # many positions for few rows, whose backward is slower for indexing
+        gains, biases = (
+            F.embedding(level, torch.stack([*each])) for each in (self.gains, self.biases)
+        )
         known = (found >= 0)[:, :, None]
         return to_autocast((embed(next_ids) * gains + biases) * known)
 
