@@ -69,26 +69,23 @@ class Beside:
         Returns:
             What the stream begins with (batch, seq, d_model).
         """
-        x = embed(input_ids)
-        self.input_ids = input_ids
+        x, tables = embed(input_ids), self.tables
         self.rows: list[Tensor] = []
         self.matched: Tensor | None = None
-        if self.tables is not None:
-            x, self.rows = self.tables.begin(x, embed, input_ids, position_ids, earlier)
+        self.values: list[Tensor | None] = [None] * self.num_layers
+        if tables is not None:
+            x, self.rows = tables.begin(x, embed, input_ids, position_ids, earlier)
+            self.values = [tables.value(input_ids, layer) for layer in range(self.num_layers)]
         if self.matches is not None:
             self.matched = self.matches.begin(embed, input_ids, position_ids, earlier)
         return x
 
     def start(self, x: Tensor) -> None:
         """Take the stream before the first block (batch, seq, d_model)."""
-        tables, shortcuts, layers = self.tables, self.shortcuts, range(self.num_layers)
-        self.first = x
-        self.values: list[Tensor | None] = [None] * self.num_layers
-        if tables is not None:
-            self.values = [tables.value(self.input_ids, layer) for layer in layers]
+        self.first, shortcuts = x, self.shortcuts
         if shortcuts is not None:
             projected = shortcuts.project(x)
-            more = [shortcuts.value(projected, layer) for layer in layers]
+            more = [shortcuts.value(projected, layer) for layer in range(self.num_layers)]
             self.values = [_sum(*pair) for pair in zip(self.values, more, strict=True)]
         known = [value for value in self.values if value is not None]
         if self.alike and 0 < len(known) < self.num_layers:

@@ -103,17 +103,13 @@ class Matches(nn.Module):
         Returns:
             For ``add`` (batch, seq, d_model), in autocast's type.
         """
-        seq = input_ids.shape[1]
-        if earlier is not None:
-            input_ids = torch.cat((earlier, input_ids), dim=1)
-            before = torch.arange(-earlier.shape[1], 0, device=input_ids.device)
-            position_ids = torch.cat((position_ids[:, :1] + before, position_ids), dim=1)
         found = torch.full_like(input_ids, -1)
         level = torch.zeros_like(input_ids)
+        if earlier is not None:
+            input_ids = torch.cat((earlier, input_ids), dim=1)
         for number, match in enumerate(last_matches(input_ids, position_ids, self.lengths)):
             found = torch.where(match >= 0, match, found)
             level = torch.where(match >= 0, number, level)
-        found, level = found[:, -seq:], level[:, -seq:]
         next_ids = input_ids.gather(1, found + 1)
         # many positions for few rows, whose backward is slower for indexing
         gains, biases = (
@@ -134,20 +130,20 @@ def last_matches(ids: Tensor, position_ids: Tensor, lengths: Sequence[int]) -> I
 
     Args:
         ids: Token ids (batch, seq).
-        position_ids: Distance from the start of the document (batch or 1, seq).
+        position_ids: Distance from the start of the document (batch or 1, new), of the last ``new``
+            of them, which are asked about.
         lengths: Numbers of ids, growing.
 
     Yields:
-        Positions in the row (batch, seq), before their own; -1 for nowhere.
+        Positions in the row (batch, new), before their own; -1 for nowhere.
 
     Example:
         >>> ids = torch.tensor([[1, 2, 3, 1, 2, 2]])
         >>> [match.tolist() for match in last_matches(ids, torch.arange(6)[None], [1, 2])]
         [[[-1, -1, -1, 0, 1, 4]], [[-1, -1, -1, -1, 1, -1]]]
     """
-    seq = ids.shape[1]
-    places = torch.arange(seq, device=ids.device)
-    starts = places - position_ids
+    seq, new = ids.shape[1], position_ids.shape[1]
+    starts = torch.arange(seq - new, seq, device=ids.device) - position_ids
     key, factor, done = torch.zeros_like(ids), 1, 0
     for length in lengths:
         for back in range(done, length):
@@ -158,7 +154,7 @@ def last_matches(ids: Tensor, position_ids: Tensor, lengths: Sequence[int]) -> I
         ordered, order = key.sort(dim=1, stable=True)
         same = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
         before = torch.where(same, order.roll(1, dims=1), -1)
-        last = torch.empty_like(before).scatter_(1, order, before)
+        last = torch.empty_like(before).scatter_(1, order, before)[:, -new:]
         yield torch.where(last - (length - 1) >= starts, last, -1)
 
 

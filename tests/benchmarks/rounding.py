@@ -4,7 +4,8 @@
 
 The run's best checkpoint scores its held-out text with weights of each kind, as ``pile generate``
 has them with ``--precision`` and ``--quantize``. Memory is of all weights: tables and embeddings
-stay in the wider type, and int8 has a scale for each row.
+stay in the wider type, int8 has a scale for each row, and a head that is tied to its embedding is
+held beside it, laid out for its products.
 """
 
 import argparse

@@ -33,6 +33,8 @@ def test_the_last_place_is_found_within_the_document(lengths):
     every = list(last_matches(ids, positions, lengths))
     for length, found in zip(lengths, every, strict=True):
         assert torch.equal(found, search(ids, positions, length))
+        (latest,) = last_matches(ids, positions[:, -5:], [length])
+        assert torch.equal(latest, found[:, -5:])
     assert (every[0] >= 0).any()
 
 
