@@ -143,18 +143,22 @@ def last_matches(ids: Tensor, position_ids: Tensor, lengths: Sequence[int]) -> I
         [[[-1, -1, -1, 0, 1, 4]], [[-1, -1, -1, -1, 1, -1]]]
     """
     seq, new = ids.shape[1], position_ids.shape[1]
-    starts = torch.arange(seq - new, seq, device=ids.device) - position_ids
+    places = torch.arange(seq, device=ids.device)
+    starts, earlier = places[-new:] - position_ids, places.where(places < seq - 1, -1)
     key, factor, done = torch.zeros_like(ids), 1, 0
     for length in lengths:
         for back in range(done, length):
             key = key + (F.pad(ids, (back, 0))[:, :seq] + 1) * factor
             factor = _wrapped(factor * _FACTOR)
         done = length
-        # of places with one key, which lie in their order, each has the one before it
-        ordered, order = key.sort(dim=1, stable=True)
-        same = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
-        before = torch.where(same, order.roll(1, dims=1), -1)
-        last = torch.empty_like(before).scatter_(1, order, before)[:, -new:]
+        if new == 1:  # as generation asks: one comparison, for a sort of all
+            last = torch.where(key == key[:, -1:], earlier, -1).amax(1, keepdim=True)
+        else:
+            # of places with one key, which lie in their order, each has the one before it
+            ordered, order = key.sort(dim=1, stable=True)
+            same = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
+            before = torch.where(same, order.roll(1, dims=1), -1)
+            last = torch.empty_like(before).scatter_(1, order, before)[:, -new:]
         yield torch.where(last - (length - 1) >= starts, last, -1)
 
 

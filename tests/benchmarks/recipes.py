@@ -4,13 +4,13 @@
     python tests/benchmarks/recipes.py --rows base "AdamW" --seeds 0 --steps 250
     python tests/benchmarks/recipes.py --list
 
-The base is ``configs/ten_minutes.yaml`` at ``--steps`` steps; every other row changes a field or
-two of it. Each run is a process of ``train.py fit`` on one thread, from its own seed, with a
-schedule over its own steps. At equal tokens a row sees as many tokens as the base. At equal time it
-gets the steps that fit into the base's CPU time, by the mean CPU seconds of a step (compiled,
-scoring left out) of the runs before. Results go to ``--out``, a line a run, and a table that was
-interrupted goes on from there; a run is found again by its config, so a row that changes is run
-anew.
+The base is ``configs/quickstart.yaml`` at ``--steps`` steps; every other row changes a field or two
+of it. Each run is a process of ``train.py fit`` on one thread, from its own seed, with a schedule
+over its own steps, and long rows from the same share of them on. At equal tokens a row sees as many
+tokens as the base. At equal time it gets the steps that fit into the base's CPU time, by the mean
+CPU seconds of a step (scoring left out) of the runs before. Results go to ``--out``, a line a run,
+and a table that was interrupted goes on from there; a run is found again by its config, so a row
+that changes is run anew.
 """
 
 import argparse
@@ -62,6 +62,15 @@ class Bench:
         """Return all settings of a run but for its steps."""
         return changed(self.base, {**ROWS[job.row], "seed_everything": job.seed})
 
+    def short_part(self, job: Job) -> Config:
+        """Return the change by which rows are short for the same share of every run."""
+        own = self.config(job)["data"]["init_args"].get("short_rows")
+        if own is None:
+            return {}
+        all_tokens = self.base["trainer"]["max_steps"] * self.tokens_a_step("base")
+        part = job.steps * self.tokens_a_step(job.row) / all_tokens
+        return {"data.init_args.short_rows.until_tokens": part * own["until_tokens"]}
+
     def key(self, job: Job) -> dict[str, Any]:
         """Return what a run is found by."""
         text = json.dumps(self.config(job), sort_keys=True)
@@ -90,6 +99,7 @@ class Bench:
                 folder=folder,
                 environment=environment,
                 timeout=3600 + 10 * job.steps,
+                changes=self.short_part(job),
             )
         except RunFailedError as failure:
             print(f"{_told(job)}: failed\n{failure}", flush=True)
@@ -236,7 +246,7 @@ def table(plan: Plan) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs/ten_minutes.yaml")
+    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs/quickstart.yaml")
     parser.add_argument("--steps", type=int, default=500, help="of the base")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", help="parts of names; by default all")

@@ -23,7 +23,7 @@ from tests.benchmarks.quality.scoring import bits_per_byte
 from tests.benchmarks.quality.trained import Scored, Trained
 from tests.conftest import REPOSITORY
 
-BASE = read_config(REPOSITORY / "configs/ten_minutes.yaml")
+BASE = read_config(REPOSITORY / "configs/quickstart.yaml")
 TINY = {
     "data.init_args.tokenizer": "byte",
     "data.init_args.seq_len": 32,
@@ -68,19 +68,27 @@ def found(bits, seconds):
 
 def test_equal_time_gives_a_slower_row_fewer_steps_and_one_as_fast_the_same_run(tmp_path):
     bench = make_bench(tmp_path)
-    plan = recipes.Plan(bench, ["base", "half the batch", "no tables", "SwiGLU"], [0, 1], 100)
+    plan = recipes.Plan(bench, ["base", "twice the batch", "no tables", "SwiGLU"], [0, 1], 100)
     assert plan.equal_time("no tables", 0) is None  # not before a step was measured
-    seconds = {"base": 1.0, "half the batch": 0.4, "no tables": 1.25, "SwiGLU": 1.001}
+    seconds = {"base": 1.0, "twice the batch": 2.5, "no tables": 1.25, "SwiGLU": 1.001}
     for row, each in seconds.items():
         for seed in (0, 1):
             bits = 2 + seed + each / 10
             bench.records.add(bench.key(plan.equal_tokens(row, seed)), **found(bits, each))
-    assert [plan.equal_tokens(row, 0).steps for row in plan.rows] == [100, 200, 100, 100]
-    assert [plan.equal_time(row, 0).steps for row in plan.rows] == [100, 250, 80, 100]
+    assert [plan.equal_tokens(row, 0).steps for row in plan.rows] == [100, 50, 100, 100]
+    assert [plan.equal_time(row, 0).steps for row in plan.rows] == [100, 40, 80, 100]
     lines = recipes.table(plan).splitlines()
     assert lines[4].startswith("| base | 1000 | 2.6000 (0.7071) | +0.0000 (0.0000) | 100 |")
     # a difference is between runs of one seed: what seeds differ by is not in its spread
     assert "| no tables | 1250 | 2.6250 (0.7071) | +0.0250 (0.0000) | 80 |  |  |" in lines
+
+
+def test_rows_are_short_for_the_same_share_of_tokens_in_a_run_of_any_length(tmp_path):
+    bench = make_bench(tmp_path)
+    name, until = "data.init_args.short_rows.until_tokens", 768_000  # of the base's 1,500 steps
+    for row, share in ("base", 1 / 5), ("twice the batch", 2 / 5):
+        assert bench.short_part(recipes.Job(row, 0, 300)) == {name: share * until}
+    assert bench.short_part(recipes.Job("rows of 1,024 from the start", 0, 300)) == {}
 
 
 def test_records_are_found_again_also_after_a_kill(tmp_path):

@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None, show: Callable[[str], None] = print)
     """Run what is missing and print the tables."""
     systems = ("ours", "nanogpt", "hugging_face")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument(
         "--fractions",
         type=float,

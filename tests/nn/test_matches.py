@@ -33,8 +33,12 @@ def test_the_last_place_is_found_within_the_document(lengths):
     every = list(last_matches(ids, positions, lengths))
     for length, found in zip(lengths, every, strict=True):
         assert torch.equal(found, search(ids, positions, length))
-        (latest,) = last_matches(ids, positions[:, -5:], [length])
-        assert torch.equal(latest, found[:, -5:])
+        for new in (5, 1):
+            (latest,) = last_matches(ids, positions[:, -new:], [length])
+            assert torch.equal(latest, found[:, -new:])
+        for end in (1, 2, 5, 30):  # one position each, as they come in generation
+            (latest,) = last_matches(ids[:, :end], positions[:, end - 1 : end], [length])
+            assert torch.equal(latest, found[:, end - 1 : end])
     assert (every[0] >= 0).any()
 
 
