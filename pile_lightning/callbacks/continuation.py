@@ -100,11 +100,9 @@ def continue_text(
     prompt: str,
     *,
     max_new_tokens: int,
-    temperature: float = 0.8,
-    top_k: int | None = 50,
-    top_p: float | None = None,
     seed: int = 0,
     stop: Sequence[str] = (),
+    **sampling: Any,
 ) -> Iterator[str]:
     """Yield the text that continues ``prompt``, piece by piece, until its end or a stop string.
 
@@ -113,21 +111,17 @@ def continue_text(
         codec: What turns text into tokens and back.
         prompt: Opening of the document.
         max_new_tokens: Tokens to add at most.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_k: Draw among so many likeliest tokens.
-        top_p: Draw among the likeliest tokens that together have this probability.
         seed: Of the draws.
         stop: Strings that end the text; they are not yielded.
+        **sampling: How tokens are drawn, see ``nn.Sampling``.
     """
     generator = torch.Generator(device=model.device).manual_seed(seed)
     tokens = model.stream(
         torch.tensor(_encode(codec, [prompt]), device=model.device),
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
         generator=generator,
         stop_ids=(codec.start_id,),
+        **sampling,
     )
     spoken = _Spoken(codec, stop)
     for token in tokens:
@@ -146,11 +140,9 @@ def continue_texts(
     *,
     max_new_tokens: int,
     batch_size: int = 8,
-    temperature: float = 0.8,
-    top_k: int | None = 50,
-    top_p: float | None = None,
     seed: int = 0,
     stop: Sequence[str] = (),
+    **sampling: Any,
 ) -> Iterator[Continuation]:
     """Yield the text that continues each of ``prompts``, as soon as it is whole.
 
@@ -162,11 +154,9 @@ def continue_texts(
         prompts: Openings of documents.
         max_new_tokens: Tokens to add to each at most.
         batch_size: Prompts that are continued side by side.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_k: Draw among so many likeliest tokens.
-        top_p: Draw among the likeliest tokens that together have this probability.
         seed: Of the draws.
         stop: Strings that end a text; they are no part of it.
+        **sampling: How tokens are drawn, see ``nn.Sampling``.
 
     Raises:
         ValueError: Here, not at the first text, for a prompt longer than the context, or a setting
@@ -183,11 +173,9 @@ def continue_texts(
         _encode(codec, prompts),
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
         seed=seed,
         ended=ended,
+        **sampling,
     )
     return (
         Continuation(prompt, said[prompt] + spoken[prompt].finish(), len(ids))

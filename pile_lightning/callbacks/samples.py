@@ -1,12 +1,14 @@
 """Text from the model, kept by step while it trains."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from pile_lightning.callbacks.continuation import TextCodec, continue_text
+from pile_lightning.nn import Sampling
 
 __all__ = ["Samples"]
 
@@ -19,6 +21,8 @@ class Samples(Callback):
         max_new_tokens: Tokens to add to each.
         temperature: Divides the logits; 0 takes the likeliest token.
         top_k: Draw among so many likeliest tokens.
+        top_p: Draw among the likeliest tokens that together have this probability.
+        dry_multiplier: How much less likely a token is that goes on with a repeat.
         seed: Of the draws, the same at each step.
     """
 
@@ -26,14 +30,18 @@ class Samples(Callback):
         self,
         prompts: list[str] | None = None,
         max_new_tokens: int = 120,
-        temperature: float = 0.8,
+        temperature: float = 1.0,
         top_k: int | None = 50,
+        top_p: float | None = 0.95,
+        dry_multiplier: float = 0.4,
         seed: int = 0,
     ) -> None:
         self.prompts = [""] if prompts is None else prompts
         self.max_new_tokens = max_new_tokens
-        self.temperature = temperature
-        self.top_k = top_k
+        sampling = Sampling(
+            temperature=temperature, top_k=top_k, top_p=top_p, dry_multiplier=dry_multiplier
+        )
+        self.sampling = asdict(sampling)
         self.seed = seed
         self.latest: str | None = None
 
@@ -59,7 +67,6 @@ class Samples(Callback):
             codec,
             prompt,
             max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
             seed=self.seed,
+            **self.sampling,
         )

@@ -82,9 +82,10 @@ def generate(
     output: str | None = None,
     batch_size: int = 8,
     max_new_tokens: int = 200,
-    temperature: float = 0.8,
+    temperature: float = 1.0,
     top_k: int | None = 50,
-    top_p: float | None = None,
+    top_p: float | None = 0.95,
+    dry_multiplier: float = 0.4,
     seed: int = 0,
     stop: list[str] | None = None,
     checkpoint: str | None = None,
@@ -104,6 +105,8 @@ def generate(
         temperature: Divides the logits; 0 takes the likeliest token.
         top_k: Draw among so many likeliest tokens; null for all.
         top_p: Draw among the likeliest tokens that together have this probability; null for all.
+        dry_multiplier: What a token's logit loses where it would make a repeat of two tokens
+            longer, and 1.75 times as much for each token that the repeat has more; 0 for nothing.
         seed: Of the draws; the same seed gives the same text.
         stop: Strings that end the text.
         checkpoint: best, last, auto, average, a file or a folder; the best there is by default.
@@ -132,6 +135,7 @@ def generate(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "dry_multiplier": dry_multiplier,
         "seed": seed,
         "stop": stop or (),
     }

@@ -143,8 +143,8 @@ class CausalLM(LanguageModule):
         Args:
             prompts: Ids (batch, seq), or a (seq,) for each row, of any lengths.
             max_new_tokens: Tokens to add at most.
-            **sampling: ``temperature``, ``top_k``, ``top_p``, ``generator``, ``stop_ids``: see
-                :func:`pile_lightning.nn.generate`.
+            **sampling: ``temperature``, ``top_k``, ``top_p``, ``dry_multiplier``, ``generator``,
+                ``stop_ids``: see :func:`pile_lightning.nn.generate`.
         """
         return generate(
             self.built_network,
@@ -162,8 +162,8 @@ class CausalLM(LanguageModule):
         Args:
             prompts: The ids of each, of any length from one token on.
             max_new_tokens: Tokens to add to each at most.
-            **settings: ``batch_size``, ``temperature``, ``top_k``, ``top_p``, ``seed``, ``ended``:
-                see :func:`pile_lightning.nn.complete`.
+            **settings: ``batch_size``, ``temperature``, ``top_k``, ``top_p``, ``dry_multiplier``,
+                ``seed``, ``ended``: see :func:`pile_lightning.nn.complete`.
         """
         return complete(
             self.built_network,
@@ -179,11 +179,9 @@ class CausalLM(LanguageModule):
         prompts: Tensor | Sequence[Tensor],
         *,
         max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
         generator: torch.Generator | None = None,
         stop_ids: Sequence[int] = (),
+        **sampling: Any,
     ) -> Tensor:
         """Return the tokens that continue the prompts (batch, new), with the key-value cache.
 
@@ -191,11 +189,10 @@ class CausalLM(LanguageModule):
             prompts: Ids (batch, seq), or a (seq,) for each row, of any lengths: what follows a
                 prompt does not depend on the others.
             max_new_tokens: Tokens to add at most.
-            temperature: Divides the logits; 0 takes the likeliest token.
-            top_k: Draw among so many likeliest tokens.
-            top_p: Draw among the likeliest tokens that together have this probability.
             generator: Where the randomness comes from.
             stop_ids: A row that draws one of these repeats it to the end.
+            **sampling: ``temperature``, ``top_k``, ``top_p``, ``dry_multiplier``: see
+                :class:`pile_lightning.nn.Sampling`.
 
         Raises:
             ValueError: For a prompt longer than the context, or a sampling value out of range.
@@ -203,11 +200,9 @@ class CausalLM(LanguageModule):
         tokens = self.stream(
             prompts,
             max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
             generator=generator,
             stop_ids=stop_ids,
+            **sampling,
         )
         found = list(tokens)
         if not found:

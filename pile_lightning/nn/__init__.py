@@ -40,7 +40,7 @@ from pile_lightning.nn.positions import (
     SinusoidalConfig,
 )
 from pile_lightning.nn.post_norm import PostNormDecoderLayer, PostNormEncoderLayer
-from pile_lightning.nn.sampling import sample
+from pile_lightning.nn.sampling import Sampling
 from pile_lightning.nn.short_conv import ShortConv, ShortConvConfig
 from pile_lightning.nn.shortcuts import Shortcuts, ShortcutsConfig
 from pile_lightning.nn.sizes import SizedDecoderConfig
@@ -87,6 +87,7 @@ __all__ = [
     "RMSNorm",
     "RMSNormConfig",
     "RopeConfig",
+    "Sampling",
     "ShortConv",
     "ShortConvConfig",
     "Shortcuts",
@@ -111,7 +112,6 @@ __all__ = [
     "masks",
     "optimize_for_inference",
     "resized",
-    "sample",
     "stop_waiting",
     "weights_follow",
     "widened",

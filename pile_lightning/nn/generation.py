@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pile_lightning.nn.checks import check_length
 from pile_lightning.nn.rows import Rows
-from pile_lightning.nn.sampling import check_sampling, draw, noise
+from pile_lightning.nn.sampling import Sampling, noise
 
 __all__ = ["Completion", "complete", "generate"]
 
@@ -28,12 +28,10 @@ def generate(
     prompts: Tensor | Sequence[Tensor],
     *,
     max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     generator: torch.Generator | None = None,
     stop_ids: Collection[int] = (),
     max_seq_len: int | None = None,
+    **sampling: Any,
 ) -> Iterator[Tensor]:
     """Yield the tokens that follow the prompts, one of each (batch,) at a time.
 
@@ -47,14 +45,12 @@ def generate(
         prompts: Ids (batch, seq), or a (seq,) for each row, of any lengths: at least one token a
             row. What a row is followed by does not depend on the others.
         max_new_tokens: Stop after this many.
-        temperature: See ``sample``.
-        top_k: See ``sample``.
-        top_p: See ``sample``.
-        generator: See ``sample``.
+        generator: Where the randomness comes from, on the device of the prompts.
         stop_ids: A row that draws one of these repeats it from then on, at no cost; when every row
             has, the iterator ends, the stop tokens being the last that it yielded.
         max_seq_len: Size of the context, at most the network's own; ``None`` takes that, and none
             at all where the network has none.
+        **sampling: ``temperature``, ``top_k``, ``top_p``, ``dry_multiplier``: see ``Sampling``.
 
     Raises:
         ValueError: Here, not at the first token, if a prompt is empty or longer than the context,
@@ -67,7 +63,7 @@ def generate(
         >>> len(list(generate(network, prompts, max_new_tokens=5, top_k=10)))
         5
     """
-    check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    how = Sampling(**sampling)
     limit = _context(network, max_seq_len)
     texts = _texts(prompts)
     _check(texts, max_new_tokens=max_new_tokens, limit=limit)
@@ -83,7 +79,7 @@ def generate(
             # a number for every prompt, also one that has ended: the others draw what they would
             uniform = noise([generator], len(texts), device=device)[prompt_of]
             assert logits is not None
-            ids = draw(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p).tolist()
+            ids = how.draw(logits, uniform, rows.texts).tolist()
             for row, new in enumerate(ids):
                 latest[prompt_of[row]] = new
             yield torch.tensor(latest, device=device)
@@ -104,13 +100,11 @@ def complete(
     *,
     max_new_tokens: int,
     batch_size: int = 8,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
     ended: Callable[[int, int], bool] | None = None,
     max_seq_len: int | None = None,
     device: torch.device | None = None,
+    **sampling: Any,
 ) -> Iterator[Completion]:
     """Yield what follows each of many prompts, as soon as it is whole.
 
@@ -122,13 +116,11 @@ def complete(
         prompts: The ids of each, of any length from one token on.
         max_new_tokens: Tokens to add to each at most.
         batch_size: Prompts that are read side by side.
-        temperature: See ``sample``.
-        top_k: See ``sample``.
-        top_p: See ``sample``.
         seed: Of the draws.
         ended: Is told a prompt's index and each new id, and says whether that was the last.
         max_seq_len: Size of the context, at most the network's own, which ``None`` takes.
         device: Where the ids go.
+        **sampling: ``temperature``, ``top_k``, ``top_p``, ``dry_multiplier``: see ``Sampling``.
 
     Raises:
         ValueError: Here, not at the first token, if a prompt is empty or longer than the context,
@@ -141,7 +133,7 @@ def complete(
         >>> sorted(len(each.ids) for each in found)
         [4, 4, 4]
     """
-    check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    how = Sampling(**sampling)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} reads nothing; choose at least 1")
     limit = _context(network, max_seq_len)
@@ -165,7 +157,7 @@ def complete(
                 generators += [torch.Generator(place).manual_seed(seed + i) for i, _ in fresh]
             assert logits is not None
             uniform = noise(generators, len(reading), device=place)
-            ids = draw(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p).tolist()
+            ids = how.draw(logits, uniform, rows.texts).tolist()
             for row in reversed(range(len(ids))):
                 index, so_far = reading[row]
                 so_far.append(ids[row])

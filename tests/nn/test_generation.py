@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pile_lightning.nn import DecoderConfig, PileConfig, generate, sample
+from pile_lightning.nn import DecoderConfig, PileConfig, Sampling, generate
 
 
 class Uncached(nn.Module):
@@ -132,6 +132,11 @@ def test_a_window_that_grows_is_not_compiled_at_every_length(perturb):
     assert torch.equal(drawn(network, prompt(), max_new_tokens=12), expected)
 
 
+def sample(logits, **sampling):
+    uniform = torch.rand(len(logits), generator=torch.Generator().manual_seed(3))
+    return Sampling(**sampling).draw(logits, uniform)
+
+
 def test_top_k_draws_from_the_k_likeliest():
     logits = torch.randn(1, 20).expand(500, -1)
     ids = sample(logits, temperature=5.0, top_k=3)
@@ -162,6 +167,7 @@ def test_temperature_sharpens():
         ({"top_k": 0}, "top_k=0 leaves no token; choose at least 1, or None"),
         ({"top_p": 0.0}, "top_p=0.0 is no probability"),
         ({"top_p": 1.1}, "top_p=1.1 is no probability"),
+        ({"dry_multiplier": -0.1}, "dry_multiplier=-0.1 is negative, .* choose e.g. 0.4, or 0"),
         ({"max_new_tokens": -1}, "max_new_tokens=-1 is negative; choose 0 or more"),
         ({"max_seq_len": 4}, "prompt has 5 tokens and the context holds max_seq_len=4; shorten"),
         ({"max_seq_len": 17}, "sequence of 17 tokens is longer than max_seq_len=16"),

@@ -162,7 +162,7 @@ def test_a_row_that_has_stopped_is_not_read_and_changes_no_draw(perturb, monkeyp
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 9])
 def test_what_follows_a_prompt_does_not_depend_on_how_many_are_read_at_once(perturb, batch_size):
     network = build(perturb)
-    settings = {"max_new_tokens": 20, "top_k": 20, "top_p": 0.95, "seed": 7}
+    settings = {"max_new_tokens": 20, "top_k": 20, "top_p": 0.95, "dry_multiplier": 1, "seed": 7}
 
     def ended(prompt, token):
         return token in (0, 1, 2)
