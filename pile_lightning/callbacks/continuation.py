@@ -104,7 +104,7 @@ def continue_text(
     stop: Sequence[str] = (),
     **sampling: Any,
 ) -> Iterator[str]:
-    """Yield the text that continues ``prompt``, piece by piece, until its end or a stop string.
+    """Return the text that continues ``prompt``, piece by piece, until its end or a stop string.
 
     Args:
         model: What yields tokens.
@@ -114,6 +114,10 @@ def continue_text(
         seed: Of the draws.
         stop: Strings that end the text; they are not yielded.
         **sampling: How tokens are drawn, see ``nn.Sampling``.
+
+    Raises:
+        ValueError: Here, not at the first piece, for a prompt longer than the context, or a setting
+            out of range.
     """
     generator = torch.Generator(device=model.device).manual_seed(seed)
     tokens = model.stream(
@@ -123,7 +127,11 @@ def continue_text(
         stop_ids=(codec.start_id,),
         **sampling,
     )
-    spoken = _Spoken(codec, stop)
+    return _speak(tokens, _Spoken(codec, stop))
+
+
+def _speak(tokens: Iterator[Tensor], spoken: _Spoken) -> Iterator[str]:
+    """Yield what tokens (1,) let be said, up to its end."""
     for token in tokens:
         if said := spoken.add(int(token)):
             yield said

@@ -1,14 +1,12 @@
 """Text from the model, kept by step while it trains."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from pile_lightning.callbacks.continuation import TextCodec, continue_text
-from pile_lightning.nn import Sampling
 
 __all__ = ["Samples"]
 
@@ -38,21 +36,30 @@ class Samples(Callback):
     ) -> None:
         self.prompts = [""] if prompts is None else prompts
         self.max_new_tokens = max_new_tokens
-        sampling = Sampling(
-            temperature=temperature, top_k=top_k, top_p=top_p, dry_multiplier=dry_multiplier
-        )
-        self.sampling = asdict(sampling)
+        self.sampling: dict[str, Any] = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "dry_multiplier": dry_multiplier,
+        }
         self.seed = seed
         self.latest: str | None = None
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for the samples, which are not drawn yet, so that no mistake costs an hour.
+
+        Raises:
+            ValueError: For a prompt longer than the context, or a setting out of range.
+        """
+        self._texts(trainer, pl_module)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Continue each prompt and write what came."""
-        codec = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
-        if codec is None or not hasattr(pl_module, "stream") or not self.prompts:
+        texts = [p + "".join(text) for p, text in self._texts(trainer, pl_module).items()]
+        if not texts:
             return
-        texts = [p + "".join(self._continue(pl_module, codec, p)) for p in self.prompts]
         self.latest = texts[0]
         folder = Path(trainer.log_dir or trainer.default_root_dir, "samples")
         if trainer.is_global_zero:
@@ -61,12 +68,10 @@ class Samples(Callback):
             path = folder / f"step-{trainer.global_step:06d}.txt"
             path.write_text(rule.join(texts) + "\n", encoding="utf-8")
 
-    def _continue(self, model: Any, codec: TextCodec, prompt: str) -> Iterator[str]:
-        return continue_text(
-            model,
-            codec,
-            prompt,
-            max_new_tokens=self.max_new_tokens,
-            seed=self.seed,
-            **self.sampling,
-        )
+    def _texts(self, trainer: Trainer, model: Any) -> dict[str, Iterator[str]]:
+        """Return what will continue each prompt; nothing for a model that is not asked for text."""
+        codec: TextCodec | None = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
+        if codec is None or not hasattr(model, "stream"):
+            return {}
+        settings = {"max_new_tokens": self.max_new_tokens, "seed": self.seed, **self.sampling}
+        return {prompt: continue_text(model, codec, prompt, **settings) for prompt in self.prompts}

@@ -171,6 +171,22 @@ def test_no_files_where_none_are_due(make_model, tmp_path, changes):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dry_multiplier": -1}, "dry_multiplier=-1 is negative"),
+        ({"prompts": ["too long" * 100]}, "the prompt has 801 tokens and the context holds"),
+    ],
+)
+def test_a_mistake_is_told_before_the_first_step(
+    make_trainer, make_model, make_data, settings, message
+):
+    trainer = make_trainer(Samples(**settings))
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(make_model(), make_data())
+    assert trainer.global_step == 0
+
+
 def test_no_prompts_and_no_stream_are_no_samples(make_model, tmp_path):
     Samples(prompts=[]).on_validation_end(FakeTrainer(tmp_path), make_model())
     Samples().on_validation_end(FakeTrainer(tmp_path), torch.nn.Linear(1, 1))
