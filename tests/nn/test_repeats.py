@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pile_lightning.nn import generate
+from pile_lightning.nn import complete, generate
 from pile_lightning.nn.repeats import lower_repeats
 
 
@@ -48,9 +48,9 @@ class Loop(nn.Module):
 
 @pytest.mark.parametrize(("multiplier", "ends"), [(0, False), (0.4, True)])
 def test_a_loop_comes_to_an_end(multiplier, ends):
-    tokens = generate(
-        Loop(), torch.tensor([[0]]), max_new_tokens=30, temperature=0, dry_multiplier=multiplier
-    )
-    ids = torch.cat(list(tokens)).tolist()
+    sampling = {"max_new_tokens": 30, "temperature": 0, "dry_multiplier": multiplier}
+    ids = torch.cat(list(generate(Loop(), torch.tensor([[0]]), **sampling))).tolist()
     assert (ids != [1, 2, 0] * 10) == ends
     assert ids[:5] == [1, 2, 0, 1, 2], "what is short comes again"
+    (completion,) = complete(Loop(), [[0]], **sampling)
+    assert completion.ids == ids
