@@ -1,6 +1,7 @@
 """Text from the model, kept by step while it trains."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Samples(Callback):
         """Continue each prompt and write what came."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
-        texts = [p + "".join(text) for p, text in self._texts(trainer, pl_module).items()]
+        texts = ["".join(text) for text in self._texts(trainer, pl_module)]
         if not texts:
             return
         self.latest = texts[0]
@@ -68,10 +69,13 @@ class Samples(Callback):
             path = folder / f"step-{trainer.global_step:06d}.txt"
             path.write_text(rule.join(texts) + "\n", encoding="utf-8")
 
-    def _texts(self, trainer: Trainer, model: Any) -> dict[str, Iterator[str]]:
-        """Return what will continue each prompt; nothing for a model that is not asked for text."""
+    def _texts(self, trainer: Trainer, model: Any) -> list[Iterator[str]]:
+        """Return each prompt and what continues it; none for a model that is not asked for text."""
         codec: TextCodec | None = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
         if codec is None or not hasattr(model, "stream"):
-            return {}
+            return []
         settings = {"max_new_tokens": self.max_new_tokens, "seed": self.seed, **self.sampling}
-        return {prompt: continue_text(model, codec, prompt, **settings) for prompt in self.prompts}
+        return [
+            chain([prompt], continue_text(model, codec, prompt, **settings))
+            for prompt in self.prompts
+        ]

@@ -47,15 +47,10 @@ def _repeats(text: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The ids that followed (places,), and how many tokens were the same (places,).
     """
-    last = len(text) - 1
     ends = (text[:-1] == text[-1]).nonzero().flatten()
-    lengths = torch.ones_like(ends)
-    alive = torch.arange(len(ends))
-    for back in range(1, min(_LONGEST, last + 1)):
-        alive = alive[ends[alive] >= back]
-        alive = alive[text[ends[alive] - back] == text[last - back]]
-        if not len(alive):
-            break
-        lengths[alive] += 1
+    back = torch.arange(min(_LONGEST, len(text)))
+    before = ends[:, None] - back
+    same = (text[before] == text[-1 - back]) & (before >= 0)  # a negative place is another's
+    lengths = same.cumprod(1).sum(1)
     long = lengths >= _SHORTEST
     return text[ends[long] + 1], lengths[long].float()

@@ -80,9 +80,8 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--batches", type=int, help="score less, for a trial")
     arguments = parser.parse_args()
-    torch.compiler.set_stance(
-        "force_eager"
-    )  # the layers that take the place of others are not for it
+    # the layers that take the place of others are not for the compiler
+    torch.compiler.set_stance("force_eager")
     data = data_of(arguments.run)
     print("| weights | MB | bits per byte |\n|---|---|---|")
     for kind in arguments.kinds:

@@ -27,9 +27,7 @@ def test_the_longest_repeat_that_a_token_goes_on_with_counts(vocab, size):
     texts = torch.randint(vocab, (3, size), generator=torch.Generator().manual_seed(1)).tolist()
     texts[1] = texts[1][: max(1, size // 2)] * 3
     logits = torch.randn(3, vocab)
-    expected = torch.stack(
-        [row - lowered_by(t, vocab) for row, t in zip(logits, texts, strict=True)]
-    )
+    expected = logits - torch.stack([lowered_by(text, vocab) for text in texts])
     torch.testing.assert_close(lower_repeats(logits, texts, 0.5), expected)
     if size == 80 and vocab < 30:
         assert not torch.equal(expected, logits)
