@@ -16,8 +16,9 @@ from pile_lightning.checkpoint.sealed_file import write_file
 from pile_lightning.checkpoint.shards import load_shards, read_whole
 from pile_lightning.checkpoint.staging import stage_shards
 from pile_lightning.checkpoint.summary import summary_of
-from pile_lightning.checkpoint.swap import aside, clear_leftovers, partial, put_in_place, remove
+from pile_lightning.checkpoint.swap import aside, clear_leftovers, put_in_place, remove
 from pile_lightning.checkpoint.tree import copy_to_memory
+from pile_lightning.whole_file import partial
 
 __all__ = ["AtomicCheckpointIO", "write_checkpoint"]
 

@@ -20,14 +20,9 @@ from pile_lightning.checkpoint.safetensors_file import (
     write_safetensors,
 )
 from pile_lightning.checkpoint.summary import summary_of
-from pile_lightning.checkpoint.swap import (
-    clear_leftovers,
-    partial,
-    put_in_place,
-    remove,
-    sync_folder,
-)
+from pile_lightning.checkpoint.swap import clear_leftovers, put_in_place, remove
 from pile_lightning.checkpoint.tree import Path, copy_to_memory, name_of, split_tensors
+from pile_lightning.whole_file import partial, sync_folder
 
 __all__ = ["StagedShards", "stage_shards"]
 

@@ -6,24 +6,18 @@ A kill between leaves the old one aside, where ``standing`` finds it.
 """
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
+
+from pile_lightning.whole_file import partial, sync_folder
 
 __all__ = [
     "aside",
     "clear_leftovers",
-    "partial",
     "put_in_place",
     "remove",
     "standing",
-    "sync_folder",
 ]
-
-
-def partial(target: Path) -> Path:
-    """Return where ``target`` is written: one fixed name, so that a kill leaves one at most."""
-    return target.with_name(f".{target.name}.partial")
 
 
 def aside(target: Path) -> Path:
@@ -77,12 +71,3 @@ def put_in_place(target: Path) -> None:
         new.replace(target)
     sync_folder(target.parent)
     remove(old)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
