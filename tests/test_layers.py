@@ -6,13 +6,23 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "lean_defaults", "parser_words", "version", "whole_file"}
+COMMON = {
+    "batch",
+    "config",
+    "device",
+    "lean_defaults",
+    "parser_words",
+    "shipped_configs",
+    "version",
+    "whole_file",
+}
 MAY_IMPORT = {
     "batch": set(),
     "config": set(),
     "device": set(),
     "lean_defaults": set(),
     "parser_words": set(),
+    "shipped_configs": set(),
     "version": set(),
     "whole_file": set(),
     "nn": COMMON,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pile_lightning.checkpoint import AtomicCheckpointIO, load_whole
-from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.runs import checkpoints_of
 from pile_lightning.cli.screen import say
+from pile_lightning.cli.short_errors import ShortErrorParser
 
 __all__ = ["average", "average_parser", "mean_of_checkpoints"]
 

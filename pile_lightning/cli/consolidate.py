@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pile_lightning.checkpoint import load_whole, read_summary, write_checkpoint
 from pile_lightning.checkpoint.swap import standing
-from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.cli.screen import say
+from pile_lightning.cli.short_errors import ShortErrorParser
 
 __all__ = ["consolidate", "consolidate_parser"]
 

@@ -6,6 +6,7 @@ so that they need not be importable, or finished.
 
 import re
 import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from lightning import seed_everything
 
-from pile_lightning.cli.parser import ShortErrorParser
-from pile_lightning.cli.train import TRAINER_DEFAULTS
+from pile_lightning.cli.parser import read_field_docs
+from pile_lightning.cli.pile_cli import TRAINER_DEFAULTS
+from pile_lightning.cli.short_errors import ShortErrorParser
 from pile_lightning.cli.yaml_files import read_config
 from pile_lightning.data import StreamedText, TextData, TextModule
+from pile_lightning.shipped_configs import find_config
 
 __all__ = ["DataConfig", "DataParser", "add_data_arguments", "make_data", "training_command"]
 
@@ -48,12 +51,13 @@ class DataConfig(ActionConfigFile):
     ) -> None:
         """Read the file and hand its part on."""
         super().__call__(  # type: ignore[no-untyped-call]
-            parser, cfg, _data_part(Path(values)), option_string
+            parser, cfg, _data_part(find_config(values)), option_string
         )
 
 
 def add_data_arguments(parser: ArgumentParser) -> None:
     """Add ``--config``, ``--data`` and what else the data depend on, as ``train.py`` has them."""
+    read_field_docs(sys.argv)
     parser.add_argument(
         "-c",
         "--config",

@@ -1,51 +1,28 @@
-"""Parsers whose errors fit on a line or two and name the nearest key that exists."""
+"""The parser of ``train.py``, and what holds for all parsers of settings."""
 
-import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 from jsonargparse import set_parsing_settings
-from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pile_lightning.cli.errors import our_message
+from pile_lightning.cli.known_names import CONFIGS
+from pile_lightning.cli.short_errors import ShortErrorParser
 from pile_lightning.cli.yaml_files import refuse_repeated_keys
-from pile_lightning.data import Source, StreamedText, TextData
-from pile_lightning.lean_defaults import LeanDefaults
-from pile_lightning.modules import CausalLM, Environment
-from pile_lightning.modules.fields import CONFIGS as OF_MODULES
-from pile_lightning.parser_words import concrete, field_names, shorten
 
-__all__ = ["PileParser", "ShortErrorParser"]
+__all__ = ["PileParser", "read_field_docs"]
 
-CONFIGS: list[Any] = [*OF_MODULES, Source]
-
-# the docstring under a field of a config is its help, and a config may be of any sub-class
-set_parsing_settings(docstring_parse_attribute_docstrings=True, subclasses_enabled=CONFIGS)
+set_parsing_settings(subclasses_enabled=CONFIGS)  # a config may be of any sub-class
 refuse_repeated_keys()
 
 
-class _ShortErrors(LeanDefaults):
-    """Print what is wrong in few words, and leave with status 2."""
+def read_field_docs(arguments: Sequence[str]) -> None:
+    """Let the docstring under a field of a config be its help, where help is asked for.
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the shortest message that says it, without the usage."""
-        own = None if ex is None else our_message(ex)
-        dests = [action.dest for action in self._actions if isinstance(action.dest, str)]
-        print(f"error: {own or _shorten(message, dests)}", file=sys.stderr)
-        sys.exit(2)
+    Reading them takes a second and a half, which a run should not cost.
+    """
+    wanted = any("help" in word or "comments" in word or word == "-h" for word in arguments)
+    set_parsing_settings(docstring_parse_attribute_docstrings=wanted)
 
 
-class ShortErrorParser(_ShortErrors):
-    """A parser for the commands of ``pile``."""
-
-
-class PileParser(_ShortErrors, LightningArgumentParser):
+class PileParser(ShortErrorParser, LightningArgumentParser):
     """A parser for ``train.py``."""
-
-
-def _shorten(message: str, dests: list[str]) -> str:
-    """Say a message in short, with the nearest of what the package ships."""
-    kinds = concrete(CONFIGS)
-    names = field_names([CausalLM, Environment, TextData, StreamedText, Trainer, *kinds])
-    of_data = 'Parser key "data"' in message
-    return shorten(message, dests + names, concrete([StreamedText, TextData]) if of_data else kinds)

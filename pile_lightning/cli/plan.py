@@ -1,14 +1,17 @@
 """``pile plan``: what a run will need and do, before it is started."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+from jsonargparse import ArgumentParser
 from lightning import LightningDataModule, LightningModule, Trainer
 
+from pile_lightning.cli.config_file import ConfigFile
 from pile_lightning.cli.data_config import training_command
-from pile_lightning.cli.parser import PileParser
+from pile_lightning.cli.parser import PileParser, read_field_docs
+from pile_lightning.cli.pile_cli import TRAINER_DEFAULTS, PileCLI
 from pile_lightning.cli.plan_figures import Figures
 from pile_lightning.cli.plan_lines import (
     memory_lines,
@@ -24,7 +27,6 @@ from pile_lightning.cli.plan_schedule import schedule_lines, schedule_of
 from pile_lightning.cli.plan_text import text_lines
 from pile_lightning.cli.plan_warnings import checkpoint_lines, warning_lines
 from pile_lightning.cli.screen import say, wrapped
-from pile_lightning.cli.train import TRAINER_DEFAULTS, PileCLI
 
 __all__ = ["plan", "plan_parser"]
 
@@ -34,13 +36,14 @@ _OF_FIT = {"model", "train_dataloaders", "val_dataloaders", "datamodule"}
 
 def plan_parser() -> PileParser:
     """Return the parser of the command: that of ``train.py fit``, and the hardware."""
+    read_field_docs(sys.argv)
     parser = PileParser(
         description="Say what a run will need and do, before it is started: parameters, memory, "
         "traffic, speed, text and schedule. Nothing is prepared, and no GPU is needed. Give the "
         "config and the arguments of train.py."
     )
     parser.add_argument(
-        "-c", "--config", action=ActionConfigFile, help="The run's config; of several, later win."
+        "-c", "--config", action=ConfigFile, help="The run's config; of several, later win."
     )
     parser.add_argument(
         "--seed_everything", type=bool | int, default=0, help="Seed of the random numbers."

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from jsonargparse import ArgumentParser
 
+from pile_lightning.cli.pile_cli import choose_precision
 from pile_lightning.cli.ranks import count_ranks
-from pile_lightning.cli.train import choose_precision
 from pile_lightning.data import TextModule
 from pile_lightning.modules import Environment, LanguageModule
 from pile_lightning.parallel import RECOMPUTE, Layout, Recompute

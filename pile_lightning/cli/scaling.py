@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pile_lightning.analysis import distinct_counts
-from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.screen import say
+from pile_lightning.cli.short_errors import ShortErrorParser
 from pile_lightning.cli.size_law import tell_size_law
 from pile_lightning.cli.sized_members import SizedMember, read_sized_members
 from pile_lightning.cli.token_law import tell_token_law

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from pile_lightning.cli.larger import Larger, find_larger, merged
-from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.plan import plan_parser
 from pile_lightning.cli.screen import say, wrapped
+from pile_lightning.cli.short_errors import ShortErrorParser
 from pile_lightning.cli.swept_run import SweptRun, read_swept_run
 from pile_lightning.cli.transfer_lines import best_lines, carried_lines, change_lines
 from pile_lightning.cli.transferred import Model, model_of, transferred

@@ -11,13 +11,14 @@ from jsonargparse import get_loader, set_loader
 __all__ = ["read_config", "refuse_repeated_keys"]
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: str | Path) -> dict[str, Any]:
     """Return what a config file holds.
 
     Raises:
         FileNotFoundError: Where there is no such file.
         ValueError: For a file that is no config.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no config {path}; give the path of a YAML file")
     try:

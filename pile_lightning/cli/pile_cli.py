@@ -43,8 +43,9 @@ from pile_lightning.callbacks import (
     WritePredictions,
 )
 from pile_lightning.checkpoint import AtomicCheckpointIO
+from pile_lightning.cli.config_file import ConfigFile
 from pile_lightning.cli.errors import readable_errors
-from pile_lightning.cli.parser import PileParser
+from pile_lightning.cli.parser import PileParser, read_field_docs
 from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.runs import make_room, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
@@ -85,6 +86,9 @@ class PileCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
+        words = sys.argv[1:] if args is None else args if isinstance(args, list) else []
+        self._named = words[:1]
+        read_field_docs(words)
         super().__init__(
             # any module and any data: ours are the defaults
             model_class=LightningModule,
@@ -101,6 +105,19 @@ class PileCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             args=args,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """Return the command that is named, for the parser of each takes a second; else all."""
+        known: dict[str, set[str]] = LightningCLI.subcommands()
+        return {name: known[name] for name in self._named if name in known} or known
+
+    def init_parser(self, **kwargs: Any) -> PileParser:
+        """Make a parser whose ``--config`` also takes the name of a shipped config."""
+        parser = PileParser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ConfigFile, help="A YAML file, or a shipped config's name."
+        )
+        return parser
 
     @staticmethod
     def add_arguments_to_parser(parser: LightningArgumentParser) -> None:
