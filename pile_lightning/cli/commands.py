@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pile_lightning.version import __version__
 
-__all__ = ["COMMANDS", "command_parser", "main"]
+__all__ = ["COMMANDS", "OF_LIGHTNING", "command_parser", "main"]
 
 
 class _Command(NamedTuple):
@@ -26,7 +26,7 @@ class _Command(NamedTuple):
     """Whether the function takes ``(parser, settings, arguments)``."""
 
 
-_OF_LIGHTNING = {
+OF_LIGHTNING = {
     "fit": "train from a config",
     "validate": "score a checkpoint on held-out text",
     "test": "score a checkpoint on the data's test rows",
@@ -75,6 +75,12 @@ COMMANDS = {
         "consolidate",
         "consolidate_parser",
     ),
+    "completion": _Command(
+        "print a script for a shell's tab completion",
+        "completion",
+        "print_completion",
+        "completion_parser",
+    ),
 }
 _EPILOG = """\
 A first model in a minute:
@@ -92,7 +98,7 @@ class _Parser(ArgumentParser):
 
 def main() -> None:
     """Run one command of ``pile``."""
-    if len(sys.argv) > 1 and sys.argv[1] in _OF_LIGHTNING:
+    if len(sys.argv) > 1 and sys.argv[1] in OF_LIGHTNING:
         from pile_lightning.cli.pile_cli import train
 
         train()
@@ -127,7 +133,7 @@ def _parse_name() -> str:
         parser.print_help()
         sys.exit(0)
     if name not in COMMANDS:
-        known = [*_OF_LIGHTNING, *COMMANDS]
+        known = [*OF_LIGHTNING, *COMMANDS]
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
         parser.error(f"there is no command {name!r}; {hint}")
@@ -135,7 +141,7 @@ def _parse_name() -> str:
 
 
 def _listing() -> str:
-    about = _OF_LIGHTNING | {name: command.help for name, command in COMMANDS.items()}
+    about = OF_LIGHTNING | {name: command.help for name, command in COMMANDS.items()}
     width = max(map(len, about))
     return "\n".join(["commands:", *(f"  {name:{width}}  {help}" for name, help in about.items())])
 
