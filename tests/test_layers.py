@@ -34,11 +34,12 @@ MAY_IMPORT = {
     "parallel": COMMON | {"nn", "checkpoint"},
     "modules": COMMON | {"nn", "optim", "metrics", "checkpoint", "parallel"},
     "callbacks": COMMON | {"optim", "analysis"},
+    "loggers": COMMON,
     # weighs networks and optimizers of any module, which it is handed; tables of GPUs and of text
     "plan": COMMON | {"nn", "optim", "parallel", "callbacks"},
     "cli": COMMON
     | {"nn", "optim", "metrics", "data", "checkpoint", "parallel", "modules", "callbacks", "plan"}
-    | {"analysis"},
+    | {"analysis", "loggers"},
 }
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
     SLURMEnvironment,
@@ -51,6 +52,7 @@ from pile_lightning.cli.runs import make_room, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
 from pile_lightning.cli.user_modules import see_users_modules
 from pile_lightning.device import has_fast_bfloat16
+from pile_lightning.loggers import LoggerName, LogPictures, make_logger
 
 __all__ = ["PileCLI", "train"]
 
@@ -128,6 +130,11 @@ class PileCLI(LightningCLI):
             parser.link_arguments(
                 f"data.{source}", f"model.init_args.{target}", apply_on="instantiate"
             )
+        parser.add_argument(
+            "--logger",
+            type=LoggerName | list[LoggerName] | None,
+            help="Trackers to log to besides metrics.csv, in the run's folder.",
+        )
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(KeptCheckpoints, "kept_checkpoints")
@@ -181,13 +188,20 @@ class PileCLI(LightningCLI):
         if self.subcommand == "fit":
             if config.logger is not False:
                 own = MetricsCsv(config.default_root_dir)
-                kwargs["logger"] = [own, *(x for x in _as_list(config.logger) if x is not True)]
+                users = [x for x in _as_list(config.logger) if x is not True]
+                kwargs["logger"] = [own, *users, *self._trackers()]
             callbacks += [Throughput(), DeliveredTokens(), SaveTokenizer(), Curves(), MemberRuns()]
-            callbacks += [SweepPicture(), Report(), CheckpointSummary()]
+            callbacks += [SweepPicture(), Report(), CheckpointSummary(), LogPictures()]
         kwargs["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.config_init[self.subcommand].ckpt_path = self.checkpoint
         return trainer
+
+    def _trackers(self) -> list[Logger]:
+        """Make the loggers that ``--logger`` names."""
+        settings = self.config_init[self.subcommand]
+        folder, resumed = settings.trainer.default_root_dir, self.checkpoint is not None
+        return [make_logger(x, folder, resumed=resumed) for x in _as_list(settings.logger)]
 
 
 def _check_model(model: Any, checkpoint: str | None) -> None:
