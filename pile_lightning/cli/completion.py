@@ -73,7 +73,8 @@ def _add_settings(parser: ArgumentParser, actions: Sequence[Action]) -> None:
             plain.complete = shtab.FILE
     known = {option for action in actions for option in action.option_strings}
     # of the model and the data that stand by default
-    from pile_lightning import CausalLM, TextData
+    from pile_lightning.data import TextData
+    from pile_lightning.modules import CausalLM
 
     for name, kind in (("model", CausalLM), ("data", TextData)):
         if f"--{name}" in known:
