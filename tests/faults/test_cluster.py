@@ -32,6 +32,7 @@ sys.exit(max(code if code >= 0 else 128 - code for code in codes))
 SCONTROL = '#!/bin/bash\necho "$@" >> "$FAKES/scontrol.log"\n'
 PYTHON = """#!/bin/bash
 printf '%s\\n' "$@" > "$FAKES/arguments.log"
+echo "${SRUN_CPUS_PER_TASK:-none}" > "$FAKES/cpus.log"
 exit "$CODE"
 """
 
@@ -112,6 +113,13 @@ def test_a_job_of_an_array_is_queued_again_alone_and_has_a_folder_of_its_own(slu
     job.communicate(timeout=30)
     assert slurm.lines("scontrol") == ["requeue 70_3"]
     assert "runs/lr 3" in slurm.lines("arguments")
+
+
+@pytest.mark.parametrize(("given", "has"), [({"SLURM_CPUS_PER_TASK": 8}, "8"), ({}, "none")])
+def test_srun_gives_a_task_the_cores_that_the_job_has(given, has, slurm, monkeypatch):
+    monkeypatch.delenv("SRUN_CPUS_PER_TASK", raising=False)
+    slurm(CODE=0, **given).communicate(timeout=30)
+    assert slurm.lines("cpus") == [has]
 
 
 def test_a_job_is_not_queued_for_ever(slurm):
