@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from lightning import seed_everything
 
+from pile_lightning.cli.config_file import run_folder
 from pile_lightning.cli.parser import read_field_docs
 from pile_lightning.cli.pile_cli import TRAINER_DEFAULTS
 from pile_lightning.cli.short_errors import ShortErrorParser
@@ -131,4 +132,7 @@ def _data_part(path: Path) -> str:
     trainer = config.get("trainer")
     if isinstance(trainer, dict):
         part["trainer"] = {key: trainer[key] for key in _OF_TRAINER if key in trainer}
+        folder = run_folder(path)
+        if folder is not None:
+            part["trainer"]["default_root_dir"] = folder
     return str(yaml.safe_dump(part, sort_keys=False))

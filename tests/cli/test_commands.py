@@ -80,6 +80,18 @@ def test_fit_takes_the_name_of_a_config(pile):
     assert "default_root_dir: runs/minute" in printed
 
 
+def test_the_config_of_a_run_means_the_run_where_it_lies(pile, tmp_path):
+    (tmp_path / "copy/checkpoints").mkdir(parents=True)
+    (tmp_path / "copy/config.yaml").write_text("trainer: {default_root_dir: runs/gone}\n")
+    here = ("fit", "--config", "copy/config.yaml")
+    assert "default_root_dir: copy\n" in pile(*here, "--print_config").stdout
+    other = pile(*here, "--trainer.default_root_dir", "runs/other", "--print_config").stdout
+    assert "default_root_dir: runs/other\n" in other
+    (tmp_path / "copy/mine.yaml").write_text("trainer: {default_root_dir: runs/gone}\n")
+    own = pile("fit", "--config", "copy/mine.yaml", "--print_config").stdout
+    assert "default_root_dir: runs/gone\n" in own
+
+
 @pytest.mark.parametrize("text", ["# A title\n\nSome *text*.\n", "", "- 1\n- 2\n", "a: [1,\n"])
 def test_a_file_that_is_no_config_is_one_line(pile, tmp_path, text):
     (tmp_path / "notes.md").write_text(text)
