@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pile_lightning.nn.checks import check_length
+from pile_lightning.nn.repeats import RepeatIndex
 from pile_lightning.nn.rows import Rows
 from pile_lightning.nn.sampling import Sampling, noise
 
@@ -74,18 +75,20 @@ def generate(
         rows = Rows(network, capacity=len(texts), room=room, limit=limit, device=device)
         prompt_of = list(range(len(texts)))
         latest = [0] * len(texts)
+        repeats = [RepeatIndex() for _ in texts]
         logits = rows.add(texts) if max_new_tokens else None
         for number in range(max_new_tokens):
             # a number for every prompt, also one that has ended: the others draw what they would
             uniform = noise([generator], len(texts), device=device)[prompt_of]
             assert logits is not None
-            ids = how.draw(logits, uniform, rows.texts).tolist()
+            how.follow(repeats, rows.texts)
+            ids = how.draw(logits, uniform, repeats).tolist()
             for row, new in enumerate(ids):
                 latest[prompt_of[row]] = new
             yield torch.tensor(latest, device=device)
             for row in reversed(range(len(ids))):
                 if ids[row] in stop_ids:
-                    _drop(row, prompt_of, ids)
+                    _drop(row, prompt_of, repeats, ids)
                     rows.drop(row)
             if not ids:
                 return
@@ -147,6 +150,7 @@ def complete(
         waiting = deque(enumerate(prompts))
         reading: list[Completion] = []  # in the order of the rows
         generators: list[torch.Generator] = []
+        repeats: list[RepeatIndex] = []
         logits = None
         while waiting or reading:
             fresh = [waiting.popleft() for _ in range(min(capacity - len(reading), len(waiting)))]
@@ -155,16 +159,18 @@ def complete(
                 logits = after if logits is None else torch.cat((logits, after))
                 reading += [Completion(index, []) for index, _ in fresh]
                 generators += [torch.Generator(place).manual_seed(seed + i) for i, _ in fresh]
+                repeats += [RepeatIndex() for _ in fresh]
             assert logits is not None
             uniform = noise(generators, len(reading), device=place)
-            ids = how.draw(logits, uniform, rows.texts).tolist()
+            how.follow(repeats, rows.texts)
+            ids = how.draw(logits, uniform, repeats).tolist()
             for row in reversed(range(len(ids))):
                 index, so_far = reading[row]
                 so_far.append(ids[row])
                 last = ended is not None and ended(index, ids[row])
                 if last or len(so_far) == max_new_tokens:
                     yield reading[row]
-                    _drop(row, reading, generators, ids)
+                    _drop(row, reading, generators, repeats, ids)
                     rows.drop(row)
             logits = rows.step(ids) if ids else None
 

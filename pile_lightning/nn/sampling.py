@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pile_lightning.nn.repeats import lower_repeats
+from pile_lightning.nn.repeats import RepeatIndex, lower_repeats
 
 __all__ = ["Sampling", "noise"]
 
@@ -63,7 +63,13 @@ class Sampling:
                 f"choose e.g. 0.4, or 0 to leave them alone"
             )
 
-    def draw(self, logits: Tensor, uniform: Tensor, texts: Sequence[Sequence[int]] = ()) -> Tensor:
+    def follow(self, repeats: Sequence[RepeatIndex], texts: Sequence[Sequence[int]]) -> None:
+        """Let ``repeats`` read what each text has more than before, if they count."""
+        if self.dry_multiplier:
+            for index, text in zip(repeats, texts, strict=True):
+                index.follow(text)
+
+    def draw(self, logits: Tensor, uniform: Tensor, repeats: Sequence[RepeatIndex] = ()) -> Tensor:
         """Return for each row of ``logits`` (batch, vocab) the id where ``uniform`` (batch,) falls.
 
         The ids divide [0, 1) in proportion to their probability, so that what a row draws depends
@@ -72,9 +78,9 @@ class Sampling:
         Args:
             logits: Unnormalised log-probabilities.
             uniform: A number from [0, 1) for each row.
-            texts: The ids of each row so far, of which only repeats are seen.
+            repeats: Of the text of each row so far, where ``dry_multiplier`` is not 0.
         """
-        logits, ids = lower_repeats(logits, texts, self.dry_multiplier), None
+        logits, ids = lower_repeats(logits, repeats, self.dry_multiplier), None
         if self.temperature == 0:
             return logits.argmax(-1)
         logits, top_p = logits.float() / self.temperature, self.top_p or 1

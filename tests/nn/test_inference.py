@@ -53,12 +53,14 @@ def distance(one, other):
 
 @pytest.mark.parametrize("fields", KINDS)
 @torch.no_grad()
-def test_packed_weights_give_the_same_logits(perturb, fields):
+def test_packed_weights_give_the_same_logits(perturb, fields, monkeypatch):
+    monkeypatch.setattr("pile_lightning.nn.packed._WORTHWHILE", 0)
     network, ids = build(perturb, **fields), tokens()
-    before = network(ids)
+    before, single = network(ids), network(ids[:1, :1])
     optimize_for_inference(network)
     assert isinstance(network.blocks[0].feed_forward.down, PackedLinear)
     torch.testing.assert_close(network(ids), before, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(network(ids[:1, :1]), single, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("fields", KINDS)
@@ -109,8 +111,10 @@ def test_cached_generation_in_bf16_is_near_the_full_forward(perturb, quantize):
 
 @pytest.mark.parametrize("rows", [1, 8, 9, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_int8_products_are_those_of_the_widened_weight(rows, dtype, monkeypatch):
+@pytest.mark.parametrize("worthwhile", [0, 2**18])
+def test_int8_products_are_those_of_the_widened_weight(rows, dtype, worthwhile, monkeypatch):
     monkeypatch.setattr("pile_lightning.nn.int8._BLOCK", 16)
+    monkeypatch.setattr("pile_lightning.nn.int8._WORTHWHILE", worthwhile)
     layer = Int8Linear(torch.randn(50, 64).to(dtype), torch.randn(50).to(dtype))
     x = torch.randn(rows, 1, 64).to(dtype)
     expected = x.float() @ layer.weight.float().T + layer.bias.float()
@@ -127,7 +131,8 @@ def test_rounding_moves_no_weight_by_more_than_half_a_step():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_packed_layer_is_a_plain_one_and_can_be_unpacked(dtype):
+def test_a_packed_layer_is_a_plain_one_and_can_be_unpacked(dtype, monkeypatch):
+    monkeypatch.setattr("pile_lightning.nn.packed._WORTHWHILE", 0)
     weight, bias, x = (torch.randn(*s).to(dtype) for s in ((50, 64), (50,), (2, 3, 64)))
     if not can_pack(weight):
         pytest.skip(f"oneDNN does not pack {dtype} on this CPU")

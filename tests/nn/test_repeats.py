@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pile_lightning.nn import complete, generate
-from pile_lightning.nn.repeats import lower_repeats
+from pile_lightning.nn.repeats import RepeatIndex, lower_repeats
 
 
 def lowered_by(text, vocab):
@@ -28,10 +28,33 @@ def test_the_longest_repeat_that_a_token_goes_on_with_counts(vocab, size):
     texts[1] = texts[1][: max(1, size // 2)] * 3
     logits = torch.randn(3, vocab)
     expected = logits - torch.stack([lowered_by(text, vocab) for text in texts])
-    torch.testing.assert_close(lower_repeats(logits, texts, 0.5), expected)
+    indexes = [RepeatIndex() for _ in texts]
+    for index, text in zip(indexes, texts, strict=True):
+        index.follow([5] * (size + 1))  # another text, which is longer: it is forgotten
+        for end in range(1, len(text) + 1):  # as it grows
+            index.follow(text[:end])
+    before = logits.clone()
+    torch.testing.assert_close(lower_repeats(logits, indexes, 0.5), expected)
+    assert torch.equal(logits, before)
     if size == 80 and vocab < 30:
         assert not torch.equal(expected, logits)
-    assert lower_repeats(logits, texts, 0) is logits
+    assert lower_repeats(logits, indexes, 0) is logits
+
+
+def test_a_new_token_costs_its_own_occurrences_and_not_the_text():
+    index = RepeatIndex()
+    index.follow(list(range(100_000)))
+
+    class Text(list):
+        read = 0
+
+        def __getitem__(self, at):
+            found = super().__getitem__(at)
+            Text.read += len(found) if isinstance(at, slice) else 1
+            return found
+
+    index.follow(Text([*range(100_000), 7]))
+    assert Text.read == 1
 
 
 class Loop(nn.Module):
