@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "lean_defaults", "parser_words", "version", "whole_file"}
+COMMON = {"batch", "config", "device", "file_lock", "lean_defaults", "parser_words", "version"}
+COMMON |= {"whole_file"}
 MAY_IMPORT = {
     "batch": set(),
     "config": set(),
     "device": set(),
+    "file_lock": set(),
     "lean_defaults": set(),
     "parser_words": set(),
     "version": set(),

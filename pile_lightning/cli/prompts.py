@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from pile_lightning.callbacks import Continuation
+from pile_lightning.whole_file import replace_file
 
 __all__ = ["read_prompts", "write_continuations"]
 
@@ -88,8 +89,7 @@ def write_continuations(
 def _opened(path: Path | None) -> contextlib.AbstractContextManager[TextIO]:
     if path is None:
         return contextlib.nullcontext(sys.stdout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("w", encoding="utf-8")
+    return replace_file(path, "w")
 
 
 def _bar(total: int, *, shown: bool) -> Any:

@@ -6,6 +6,7 @@ import pytest
 
 from pile_lightning.callbacks import Continuation
 from pile_lightning.cli.prompts import read_prompts, write_continuations
+from pile_lightning.whole_file import partial
 
 PROMPTS = ["def ", "import os\\n", "class Message:", "x", "for each in range(", "# caf\u00e9"]
 
@@ -89,7 +90,8 @@ def test_lines_are_written_in_order_as_soon_as_they_can_be(tmp_path):
     def found():
         for prompt in (1, 0, 3, 2):
             yield Continuation(prompt, f"text {prompt}", 5)
-            seen.append(len(path.read_text().splitlines()))
+            seen.append(len(partial(path).read_text().splitlines()))
+            assert not path.exists(), "it is not whole yet"
 
     write_continuations(found(), ["a", "b", "c", "d"], path)
     assert seen == [0, 2, 2, 4]
