@@ -1,5 +1,6 @@
 """``pile``: the commands beside training."""
 
+import errno
 import io
 import sys
 from argparse import Namespace
@@ -17,6 +18,7 @@ from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.plan import plan, plan_parser
 from pile_lightning.cli.prepare import prepare, prepare_parser
 from pile_lightning.cli.scaling import scaling, scaling_parser
+from pile_lightning.cli.standard_streams import output_lost, steady_streams
 from pile_lightning.cli.transfer import transfer, transfer_parser
 from pile_lightning.cli.user_modules import see_users_modules
 
@@ -87,10 +89,10 @@ COMMANDS = {
 
 def main() -> None:
     """Run one command of ``pile``."""
-    with readable_errors():
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that has not every character
+        sys.stdout.reconfigure(errors="replace")
+    with steady_streams(), readable_errors():
         see_users_modules()
-        if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that has not every character
-            sys.stdout.reconfigure(errors="replace")
         parser = ShortErrorParser(
             prog="pile", description="What there is to do before training and after it."
         )
@@ -107,4 +109,6 @@ def main() -> None:
         name = settings.command
         arguments = sys.argv[sys.argv.index(name) + 1 :]
         COMMANDS[name].run(parsers[name], settings[name], arguments)
-    sys.stdout.flush()
+        lost = output_lost()
+        if lost is not None and lost.errno not in (errno.EPIPE, errno.EBADF):
+            raise SystemExit(2)  # what it prints is its result

@@ -211,11 +211,10 @@ class SaveFitConfig(SaveConfigCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save it, whole and in UTF-8 whatever the locale."""
         path = Path(trainer.log_dir or trainer.default_root_dir, self.config_filename)
-        if trainer.is_global_zero and not self.already_saved:
+        if trainer.is_global_zero and self._files is None:
             text = self.parser.dump(self.config, skip_unset=False)
             self._files = SideFiles()
             self._files.write(path, lambda: write_file(path, text))
-        self.already_saved = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save it where that failed before."""

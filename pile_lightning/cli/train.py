@@ -42,8 +42,9 @@ from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.parser import PileParser
 from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.run_folder import ClearFolder, SaveFitConfig, owned, saved_times
-from pile_lightning.cli.runs import resolve_checkpoint
+from pile_lightning.cli.runs import checkpoints_of, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
+from pile_lightning.cli.standard_streams import steady_streams
 from pile_lightning.cli.user_modules import see_users_modules
 from pile_lightning.device import has_fast_bfloat16
 
@@ -148,7 +149,21 @@ class PileCLI(LightningCLI):
                     f"another run saved checkpoints in {folder} while this one started; start it "
                     f"again"
                 )
-            self.trainer.fit(**kwargs)
+            try:
+                self.trainer.fit(**kwargs)
+            except SystemExit as leaving:
+                if isinstance(leaving.__context__, KeyboardInterrupt):
+                    self._say_how_to_go_on(folder)
+                    raise leaving.__context__ from None
+                raise
+
+    def _say_how_to_go_on(self, folder: Path) -> None:
+        step = self.trainer.global_step
+        if (folder / "config.yaml").is_file() and checkpoints_of(folder):
+            say(
+                f"\nCtrl-C after step {step}. To go on from the last checkpoint:\n"
+                f"  python train.py fit --config {folder}/config.yaml --ckpt_path auto"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's logger, an atomic checkpoint writer and a precision."""
@@ -235,7 +250,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def train(args: ArgsType = None) -> None:
     """Run ``train.py`` with ``args``, or with the command line's."""
-    with readable_errors():
+    with steady_streams(), readable_errors():
         quieten()
         see_users_modules()
         while True:
