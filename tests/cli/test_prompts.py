@@ -104,3 +104,16 @@ def test_prompts_may_be_plain_strings_of_json(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text('"two\\nlines"\n\n{"prompt": "x"}\n')
     assert read_prompts(path) == ["two\nlines", "x"]
+
+
+def test_nothing_more_is_continued_when_nobody_reads_it(monkeypatch):
+    made = []
+
+    def found():
+        for prompt in (0, 1):
+            made.append(prompt)
+            yield Continuation(prompt, "text", 5)
+
+    monkeypatch.setattr("pile_lightning.cli.prompts.output_lost", lambda: OSError("closed"))
+    write_continuations(found(), ["a", "b"], None)
+    assert made == [0]

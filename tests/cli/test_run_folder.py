@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -208,3 +209,26 @@ def test_a_config_that_finds_the_disk_full_is_saved_later(tmp_path, monkeypatch)
     assert (tmp_path / "config.yaml").read_text() == "the one before"
     callback.on_validation_end(trainer, None)
     assert (tmp_path / "config.yaml").read_bytes() == "prompt: caf\u00e9\n".encode()
+
+
+STOP = """
+from lightning import Callback
+
+class Stop(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 2:
+            raise KeyboardInterrupt
+"""
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, command_line, small, corpus):
+    (tmp_path / "mine.py").write_text(STOP)
+    handler = signal.getsignal(signal.SIGINT)
+    arguments = [*small, f"--data.sources={corpus}", "--samples.prompts=[]"]
+    arguments += ["--trainer.callbacks=mine.Stop", "--last_checkpoint.every_n_steps=1"]
+    done = command_line("fit", *arguments, "--trainer.max_steps=4", cwd=tmp_path, fails=True)
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores it from then on
+    assert "Ctrl-C after step 2. To go on" in done.stdout
+    assert "--config run/config.yaml --ckpt_path auto" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run/.owner").exists()
