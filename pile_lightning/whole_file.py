@@ -51,15 +51,19 @@ def replace_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with target.open(mode, **text) as device:
             yield device
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with partial(target).open(mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial(target).replace(target)
-    except BaseException:
-        partial(target).unlink(missing_ok=True)  # also room for what else is to be written
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # also room for what else is to be written
+            partial(target).unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(partial(target))):
+            # of a full disk the system does not say which file found it full
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     sync_folder(target.parent)
 

@@ -9,6 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.callbacks.metrics_csv import read_metrics
+from pile_lightning.callbacks.pictures import write_png
+from pile_lightning.callbacks.side_files import SideFiles
 
 __all__ = ["Curves", "draw_curves"]
 
@@ -29,8 +31,7 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     Raises:
         ValueError: Where the file is missing or holds no rows.
     """
-    # a backend without a screen, and an import of a second that only a picture should cost
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    # an import of a second that only a picture should cost
     from matplotlib.figure import Figure
 
     rows = read_metrics(metrics)
@@ -60,7 +61,7 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
         if len(axes.lines) > 1 and (not members or title == HELD_OUT):
             aside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
             axes.legend(fontsize="small", **(aside if domains or members else {}))
-    FigureCanvasAgg(figure).print_figure(picture, dpi=110)
+    write_png(figure, picture)
 
 
 def member_names(rows: Sequence[Mapping[str, float]]) -> list[str]:
@@ -123,10 +124,11 @@ class Curves(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the folder (on all ranks: Lightning broadcasts it)."""
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._files = SideFiles()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what there is."""
-        if trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._draw()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,6 +137,6 @@ class Curves(Callback):
 
     @rank_zero_only
     def _draw(self) -> None:
-        metrics = self.folder / "metrics.csv"
+        metrics, picture = self.folder / "metrics.csv", self.folder / "curves.png"
         if read_metrics(metrics):
-            draw_curves(metrics, self.folder / "curves.png")
+            self._files.write(picture, lambda: draw_curves(metrics, picture))

@@ -10,7 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.callbacks.saving import checkpoint_folder
+from pile_lightning.callbacks.side_files import SideFiles
 from pile_lightning.callbacks.text_table import short, table
+from pile_lightning.whole_file import write_file
 
 __all__ = ["MemberRuns", "Ranks", "ranking_table", "write_member_runs"]
 
@@ -128,9 +130,9 @@ def write_member_runs(
         spec = checkpoint["hyper_parameters"]["members"][member]
         if config is not None:
             text = yaml.safe_dump(_config_of(spec, config, place), sort_keys=False)
-            (place / "config.yaml").write_text(text, encoding="utf-8")
+            write_file(place / "config.yaml", text)
         if tokenizer_path.is_file():
-            (place / "tokenizer.json").write_bytes(tokenizer_path.read_bytes())
+            write_file(place / "tokenizer.json", tokenizer_path.read_bytes())
         made.append(place)
     return made
 
@@ -164,6 +166,9 @@ class MemberRuns(Callback):
         if last.is_file():
             checkpoint = files.load_checkpoint(os.fspath(last), weights_only=True)
             members = pl_module.split_checkpoint(checkpoint)
-            write_member_runs(
-                folder.parent, checkpoint, members, name=last.name, save=files.save_checkpoint
+            SideFiles().write(
+                folder.parent / "members",
+                lambda: write_member_runs(
+                    folder.parent, checkpoint, members, name=last.name, save=files.save_checkpoint
+                ),
             )

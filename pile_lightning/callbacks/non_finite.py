@@ -8,6 +8,7 @@ the process waits there for the backward pass, which it otherwise runs ahead of.
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -17,7 +18,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pile_lightning.callbacks.side_files import SideFiles
 from pile_lightning.optim import NonFiniteGradients
+from pile_lightning.whole_file import write_file
 
 __all__ = ["SkipNonFinite"]
 
@@ -127,14 +130,12 @@ class SkipNonFinite(Callback):
 
     def _stop(self, trainer: Trainer) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir, "non_finite")
-        folder.mkdir(parents=True, exist_ok=True)
         codec = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
-        last = trainer.global_step + 1
+        last, files = trainer.global_step + 1, SideFiles()
         for step, batches in enumerate(self._in_a_row, start=last + 1 - len(self._in_a_row)):
             path = folder / f"step-{step:06d}-rank-{trainer.global_rank}.jsonl"
-            with path.open("w", encoding="utf-8") as file:
-                for batch in batches:
-                    file.writelines(json.dumps(line) + "\n" for line in _lines(batch, codec))
+            lines = [json.dumps(line) for batch in batches for line in _lines(batch, codec)]
+            files.write(path, partial(write_file, path, "".join(f"{line}\n" for line in lines)))
         raise FloatingPointError(
             f"non_finite.max_in_a_row={self.max_in_a_row} steps in a row, up to step {last}, had a "
             f"loss or gradient that is not finite, and the weights are those of step "

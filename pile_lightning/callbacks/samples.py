@@ -1,6 +1,7 @@
 """Text from the model, kept by step while it trains."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from pile_lightning.callbacks.continuation import TextCodec, continue_text
+from pile_lightning.callbacks.side_files import SideFiles
+from pile_lightning.whole_file import write_file
 
 __all__ = ["Samples"]
 
@@ -45,6 +48,7 @@ class Samples(Callback):
         }
         self.seed = seed
         self.latest: str | None = None
+        self._files = SideFiles()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask for the samples, which are not drawn yet, so that no mistake costs an hour.
@@ -64,10 +68,13 @@ class Samples(Callback):
         self.latest = texts[0]
         folder = Path(trainer.log_dir or trainer.default_root_dir, "samples")
         if trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
             rule = "\n" + "-" * 80 + "\n"
             path = folder / f"step-{trainer.global_step:06d}.txt"
-            path.write_text(rule.join(texts) + "\n", encoding="utf-8")
+            self._files.write(path, partial(write_file, path, rule.join(texts) + "\n"))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what could not be written before."""
+        self._files.retry()
 
     def _texts(self, trainer: Trainer, model: Any) -> list[Iterator[str]]:
         """Return each prompt and what continues it; none for a model that is not asked for text."""

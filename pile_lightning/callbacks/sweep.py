@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.analysis import Optimum, find_optimum, is_geometric
 from pile_lightning.callbacks.members import Ranks
+from pile_lightning.callbacks.side_files import SideFiles
 from pile_lightning.callbacks.sweep_picture import draw_sweep
 from pile_lightning.callbacks.text_table import table
 
@@ -181,4 +182,5 @@ class SweepPicture(Callback):
         curves = sweep_curves(pl_module.ranking())
         shown = [curve for curve in curves if _place(curve, curves) < _MOST]
         if shown:
-            draw_sweep(folder / "sweep.png", shown)
+            picture = folder / "sweep.png"
+            SideFiles().write(picture, lambda: draw_sweep(picture, shown))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pile_lightning.analysis import Optimum
+from pile_lightning.callbacks.pictures import write_png
 
 __all__ = ["draw_sweep"]
 
@@ -47,8 +48,7 @@ def draw_sweep(picture: Path, curves: Sequence[Curve]) -> None:
         picture: The file to write.
         curves: The lines, of one field after another.
     """
-    # a backend without a screen, and an import of a second that only a picture should cost
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    # an import of a second that only a picture should cost
     from matplotlib.figure import Figure
 
     fields = list(dict.fromkeys(curve.field for curve in curves))
@@ -69,7 +69,7 @@ def draw_sweep(picture: Path, curves: Sequence[Curve]) -> None:
             axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    FigureCanvasAgg(figure).print_figure(picture, dpi=110, format="png")
+    write_png(figure, picture)
 
 
 def _draw_line(axes: Any, curve: Curve, colour: str) -> None:

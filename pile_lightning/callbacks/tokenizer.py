@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+
+from pile_lightning.callbacks.side_files import SideFiles
 
 __all__ = ["SaveTokenizer"]
 
@@ -11,15 +12,20 @@ __all__ = ["SaveTokenizer"]
 class SaveTokenizer(Callback):
     """Write the data's tokenizer as ``tokenizer.json`` into the run's folder before training."""
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write it."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
-        tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
-        if tokenizer is not None and not trainer.fast_dev_run:
-            self._save(tokenizer, folder)
+    def __init__(self) -> None:
+        self._files = SideFiles()
 
-    @staticmethod
-    @rank_zero_only
-    def _save(tokenizer: object, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(folder / "tokenizer.json")  # type: ignore[attr-defined]
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it."""
+        path = Path(trainer.log_dir or trainer.default_root_dir, "tokenizer.json")
+        tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
+        if tokenizer is not None and not trainer.fast_dev_run and trainer.is_global_zero:
+            self._files.write(path, lambda: tokenizer.save(path))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it where that failed before."""
+        self._files.retry()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it where that failed before."""
+        self._files.retry()

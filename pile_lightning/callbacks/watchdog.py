@@ -1,5 +1,6 @@
 """A run that hangs says where, and ends, so that what started it can start it again."""
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from pile_lightning.callbacks.leaving import HUNG, check_exit_code
 
@@ -50,7 +52,6 @@ class Watchdog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to watch."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         self._beat()
         self._over = threading.Event()
         stacks = folder / f"stacks-rank-{trainer.global_rank}.txt"
@@ -100,7 +101,7 @@ class Watchdog(Callback):
         interval = min(1.0, self.timeout / 10)
         # opened now: a full disk or a hanging mount must not be met when all else has gone wrong;
         # not emptied, because the run may have been started again after it hung
-        with path.open("a", encoding="utf-8") as file:
+        with _open(path) as file:
             try:
                 while not self._over.wait(interval):
                     # of a thread that keeps the interpreter to itself only this one can tell, which
@@ -124,7 +125,17 @@ class Watchdog(Callback):
             out.flush()
             faulthandler.dump_traceback(file=out, all_threads=True)
             out.flush()
-        os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # no disk, or a full one
+            os.fsync(file.fileno())
         # whoever started the ranks ends all when one has ended: let the others say where they are
         time.sleep(GRACE)
         os._exit(self.exit_code)
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8")
+    except OSError as error:  # a full disk: standard error has to do
+        rank_zero_warn(f"{path} cannot be written: {error.strerror}; stacks go to standard error.")
+        return open(os.devnull, "a", encoding="utf-8")

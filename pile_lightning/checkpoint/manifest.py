@@ -12,7 +12,6 @@ and its safetensors format holds neither numbers nor the shapes of whole tensors
 """
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 from pile_lightning.checkpoint.chunks import Box
 from pile_lightning.checkpoint.safetensors_file import Checksum, checksum
 from pile_lightning.checkpoint.tree import Path
+from pile_lightning.whole_file import write_file
 
 __all__ = ["COMPLETE", "MANIFEST", "PLAIN", "Chunk", "Manifest", "SavedTensor"]
 
@@ -85,10 +85,8 @@ class Manifest:
             ],
         }
         data = json.dumps(body, separators=(",", ":")).encode()
-        (folder / MANIFEST).write_bytes(data)
-        _sync(folder / MANIFEST)
-        (folder / COMPLETE).write_bytes(_mark(data))
-        _sync(folder / COMPLETE)
+        write_file(folder / MANIFEST, data)
+        write_file(folder / COMPLETE, _mark(data))
 
     @classmethod
     def read(cls, folder: FilePath) -> "Manifest":
@@ -173,8 +171,3 @@ def _damaged(folder: FilePath, name: str) -> str:
         f"{folder} is damaged: {name} is not what was written (its size or checksum differs); take "
         f"another checkpoint"
     )
-
-
-def _sync(path: FilePath) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -1,5 +1,6 @@
 """``pile``: one program, whose commands are imported when they are named."""
 
+import errno
 import io
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -105,16 +106,19 @@ def main() -> None:
         return
     name = _parse_name()
     from pile_lightning.cli.errors import readable_errors
+    from pile_lightning.cli.standard_streams import output_lost, steady_streams
     from pile_lightning.cli.user_modules import see_users_modules
 
-    with readable_errors():
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that has not every character
+        sys.stdout.reconfigure(errors="replace")
+    with steady_streams(), readable_errors():
         see_users_modules()
-        if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that has not every character
-            sys.stdout.reconfigure(errors="replace")
         parser = command_parser(name)
         settings = parser.parse_args(arguments := sys.argv[2:])
         _run(name, parser, settings, arguments)
-    sys.stdout.flush()
+        lost = output_lost()
+        if lost is not None and lost.errno not in (errno.EPIPE, errno.EBADF):
+            raise SystemExit(2)  # what it prints is its result
 
 
 def _parse_name() -> str:

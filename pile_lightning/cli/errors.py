@@ -1,5 +1,6 @@
 """Errors as a user wants them: one message, not a page of parser output or a traceback."""
 
+import errno
 import os
 import sys
 import traceback
@@ -24,12 +25,27 @@ def readable_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        message = our_message(error)
+    except Exception as error:
+        message = _limit_reached(error)
+        if isinstance(error, ValueError | TypeError | OSError | ImportError | FloatingPointError):
+            message = message or our_message(error)
         if message is None or os.environ.get("PILE_TRACEBACK"):
             raise
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _limit_reached(error: BaseException | None) -> str | None:
+    """Return what to do where a process may have no more files open, else None."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
+            return (
+                "too many open files; raise their number by `ulimit -n 4096` in the shell that "
+                "starts this, or choose fewer data.num_workers and data.num_proc"
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def our_message(error: BaseException) -> str | None:

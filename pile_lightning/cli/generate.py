@@ -15,6 +15,7 @@ from pile_lightning.checkpoint import as_file
 from pile_lightning.checkpoint.swap import standing
 from pile_lightning.cli.prompts import read_prompts, write_continuations
 from pile_lightning.cli.runs import resolve_checkpoint
+from pile_lightning.cli.standard_streams import output_lost
 from pile_lightning.data import Tokenizer
 from pile_lightning.nn import Quantization
 
@@ -143,8 +144,12 @@ def generate(
         found = continue_texts(model, tokenizer, openings, batch_size=batch_size, **settings)
         write_continuations(found, openings, None if output is None else Path(output))
         return
+    lost = output_lost()
+    if lost is not None:
+        raise ValueError("standard output is closed, and the text would be lost; open it")
     sys.stdout.write(prompt)
     for piece in continue_text(model, tokenizer, prompt, **settings):
         sys.stdout.write(piece)
-        sys.stdout.flush()
+        if output_lost() is not None:
+            return
     sys.stdout.write("\n")

@@ -6,12 +6,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import (
-    ArgsType,
-    LightningArgumentParser,
-    LightningCLI,
-    SaveConfigCallback,
-)
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
@@ -48,8 +43,10 @@ from pile_lightning.cli.config_file import ConfigFile
 from pile_lightning.cli.errors import readable_errors
 from pile_lightning.cli.parser import PileParser, read_field_docs
 from pile_lightning.cli.ranks import tell_ranks
-from pile_lightning.cli.runs import make_room, resolve_checkpoint
+from pile_lightning.cli.run_folder import ClearFolder, SaveFitConfig, owned, saved_times
+from pile_lightning.cli.runs import checkpoints_of, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
+from pile_lightning.cli.standard_streams import steady_streams
 from pile_lightning.cli.user_modules import see_users_modules
 from pile_lightning.device import has_fast_bfloat16
 from pile_lightning.loggers import LoggerName, LogPictures, make_logger
@@ -65,15 +62,6 @@ TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,
     "default_root_dir": "runs/latest",
 }
-
-
-class SaveFitConfig(SaveConfigCallback):
-    """Keep the config of a fit as ``config.yaml``; other commands leave the run's folder alone."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save before training starts."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
 
 
 class PileCLI(LightningCLI):
@@ -155,6 +143,7 @@ class PileCLI(LightningCLI):
         _score_at_least_once(config.trainer)
         tell_ranks(config.trainer, config.model)
         folder = Path(config.trainer.default_root_dir)
+        self._saved_times = saved_times(folder)
         self.checkpoint = resolve_checkpoint(
             config.ckpt_path, folder, may_be_fresh=self.config.subcommand == "fit"
         )
@@ -163,12 +152,42 @@ class PileCLI(LightningCLI):
         config.weights_only = True  # a checkpoint is data: loading one never runs code
 
     def before_fit(self) -> None:
-        """Keep an earlier run that a fresh fit would overwrite, now that all settings are right."""
-        if self.checkpoint is None and not self.trainer.fast_dev_run:
-            make_room(Path(self.trainer.default_root_dir))
+        """Heed signals."""
         for callback in self.trainer.callbacks:
             if isinstance(callback, Preemption):
                 callback.listen()  # preparing text may take hours, and can be gone on with
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, as the one owner of the run's folder.
+
+        Raises:
+            ValueError: Where another process trains in it, or has while this one started.
+        """
+        folder = Path(self.trainer.default_root_dir)
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+            self.trainer.fit(**kwargs)
+            return
+        with owned(folder):
+            if saved_times(folder) != self._saved_times:
+                raise ValueError(
+                    f"another run saved checkpoints in {folder} while this one started; start it "
+                    f"again"
+                )
+            try:
+                self.trainer.fit(**kwargs)
+            except SystemExit as leaving:
+                if isinstance(leaving.__context__, KeyboardInterrupt):
+                    self._say_how_to_go_on(folder)
+                    raise leaving.__context__ from None
+                raise
+
+    def _say_how_to_go_on(self, folder: Path) -> None:
+        step = self.trainer.global_step
+        if (folder / "config.yaml").is_file() and checkpoints_of(folder):
+            say(
+                f"\nCtrl-C after step {step}. To go on from the last checkpoint:\n"
+                f"  python train.py fit --config {folder}/config.yaml --ckpt_path auto"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the run's logger, an atomic checkpoint writer and a precision."""
@@ -183,6 +202,9 @@ class PileCLI(LightningCLI):
         kwargs["plugins"] = plugins
         kwargs["logger"] = False
         callbacks: list[Callback] = _as_list(config.callbacks)
+        if self.subcommand == "fit":
+            folder = Path(config.default_root_dir)
+            callbacks.insert(0, ClearFolder(folder, fresh=self.checkpoint is None))
         if config.enable_progress_bar is not False:
             callbacks.append(StepProgressBar())
         if self.subcommand == "fit":
@@ -259,7 +281,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def train(args: ArgsType = None) -> None:
     """Run ``train.py`` with ``args``, or with the command line's."""
-    with readable_errors():
+    with steady_streams(), readable_errors():
         quieten()
         see_users_modules()
         while True:

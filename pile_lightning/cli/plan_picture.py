@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pile_lightning.callbacks.pictures import write_png
 from pile_lightning.plan import Gpu, RankMemory
 
 __all__ = ["draw_plan"]
@@ -29,8 +30,7 @@ def draw_plan(
         memories: What a rank holds, by the name of the layout.
         gpu: Whose memory is marked, if one is named.
     """
-    # a backend without a screen, and an import of a second that only a picture should cost
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    # an import of a second that only a picture should cost
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, max(4, 0.4 * len(memories) + 1.5)), layout="constrained")
@@ -40,8 +40,7 @@ def draw_plan(
     if factors is not None:
         right.plot(*factors)
         right.set_ylim(bottom=0)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(picture, dpi=110, format="png")
+    write_png(figure, picture)
 
 
 def _draw_memory(axes: Any, memories: Mapping[str, RankMemory], gpu: Gpu | None) -> None:

@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from pile_lightning.callbacks import Continuation
+from pile_lightning.cli.standard_streams import output_lost
+from pile_lightning.whole_file import replace_file
 
 __all__ = ["read_prompts", "write_continuations"]
 
@@ -77,6 +79,8 @@ def write_continuations(
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 written += 1
+            if path is None and output_lost() is not None:
+                return
     seconds = time.monotonic() - began
     print(
         f"{written:,} prompts, {num_tokens:,} tokens in {seconds:.1f} s: "
@@ -85,11 +89,10 @@ def write_continuations(
     )
 
 
-def _opened(path: Path | None) -> contextlib.AbstractContextManager[TextIO]:
+def _opened(path: Path | None) -> contextlib.AbstractContextManager[IO[Any]]:
     if path is None:
         return contextlib.nullcontext(sys.stdout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("w", encoding="utf-8")
+    return replace_file(path, "w")
 
 
 def _bar(total: int, *, shown: bool) -> Any:

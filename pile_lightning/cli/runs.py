@@ -1,14 +1,13 @@
-"""The folder of a run: where its checkpoints lie, and how an earlier run is kept."""
+"""The folder of a run: where its checkpoints lie."""
 
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from pile_lightning.checkpoint import read_summary, verify_checkpoint
 from pile_lightning.checkpoint.swap import standing
-from pile_lightning.cli.screen import say
 
-__all__ = ["checkpoints_of", "make_room", "newest_checkpoint", "resolve_checkpoint"]
+__all__ = ["checkpoints_of", "newest_checkpoint", "resolve_checkpoint"]
 
 
 def resolve_checkpoint(name: str | None, folder: Path, *, may_be_fresh: bool = False) -> str | None:
@@ -92,15 +91,3 @@ def newest_checkpoint(folder: Path) -> Path | None:
         reasons = "; ".join(why.removesuffix("; take another checkpoint") for why in broken)
         rank_zero_warn(f"{instead}, passing over what cannot be used: {reasons}")
     return newest
-
-
-@rank_zero_only
-def make_room(folder: Path) -> None:
-    """Move an earlier run out of ``folder``, to the next free name: nothing of it is lost."""
-    if not ((folder / "checkpoints").is_dir() or (folder / "metrics.csv").is_file()):
-        return
-    number = 1
-    while (earlier := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    folder.rename(earlier)
-    say(f"{folder} held an earlier run, which is now {earlier}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pile_lightning.analysis import ScalingFit
+from pile_lightning.callbacks.pictures import write_png
 from pile_lightning.cli.sized_members import SizedMember
 
 __all__ = ["draw_scaling"]
@@ -30,8 +31,7 @@ def draw_scaling(
         count: The field that is N.
         label: What N is called.
     """
-    # a backend without a screen, and an import of a second that only a picture should cost
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    # an import of a second that only a picture should cost
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -67,5 +67,4 @@ def draw_scaling(
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(picture, dpi=110, format="png")
+    write_png(figure, picture)

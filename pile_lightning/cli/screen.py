@@ -59,6 +59,7 @@ CHATTER = (
     "Loaded model weights",
     "Initializing distributed",
     "distributed_backend=",
+    "Detected KeyboardInterrupt",
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pile_lightning.callbacks.pictures import write_png
 from pile_lightning.data.survey import Survey
 
 __all__ = ["draw_survey"]
@@ -24,8 +25,7 @@ def draw_survey(
         seq_len: Positions of a row, a line in the first panel.
         shares: Of the domains in the mixture, if there is one.
     """
-    # a backend without a screen, and an import of a second that only a picture should cost
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    # an import of a second that only a picture should cost
     from matplotlib.figure import Figure
 
     bars = min(_BARS, len(survey.domains))
@@ -33,8 +33,7 @@ def draw_survey(
     left, right = figure.subplots(1, 2)
     _draw_lengths(left, survey, seq_len)
     _draw_shares(right, survey, shares)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(picture, dpi=110, format="png")
+    write_png(figure, picture)
 
 
 def _draw_lengths(axes: Any, survey: Survey, seq_len: int) -> None:

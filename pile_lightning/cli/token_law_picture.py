@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pile_lightning.analysis import Allocation, Cost, TokenFit
+from pile_lightning.callbacks.pictures import write_png
 from pile_lightning.cli.sized_members import SizedMember
 
 __all__ = ["draw_token_law"]
@@ -36,9 +37,8 @@ def draw_token_law(
         count: The field that is N.
         label: What N is called.
     """
-    # a backend without a screen, and an import of a second that only a picture should cost
+    # an import of a second that only a picture should cost
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
@@ -98,5 +98,4 @@ def draw_token_law(
     by_cost.yaxis.set_major_locator(MaxNLocator(8))
     by_cost.yaxis.set_major_formatter("{x:g}")
     by_cost.yaxis.set_minor_formatter(NullFormatter())
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(picture, dpi=110, format="png")
+    write_png(figure, picture)

@@ -14,6 +14,7 @@ from pile_lightning.cli.swept_run import SweptRun, read_swept_run
 from pile_lightning.cli.transfer_lines import best_lines, carried_lines, change_lines
 from pile_lightning.cli.transferred import Model, model_of, transferred
 from pile_lightning.config import to_plain
+from pile_lightning.whole_file import write_file
 
 __all__ = ["transfer", "transfer_parser"]
 
@@ -94,8 +95,7 @@ def transfer(
     ):
         if lines:
             say("\n".join(piece for line in lines for piece in wrapped(line)) + "\n")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    write_file(target, yaml.safe_dump(content, sort_keys=False))
     say(f"{target} is written.\n\nNext:")
     say(f"  pile plan --config {target}")
     say(f"  python train.py fit --config {target}")

@@ -19,7 +19,8 @@ _PATIENCE = 1.0
 def building(path: Path, *, is_ready: Callable[[], bool], quiet: bool) -> Iterator[bool]:
     """Yield whether this process is to build the store at ``path``; False where it is ready.
 
-    The lock is the operating system's: that of a process that died is free. Who waits also looks
+    The lock is the operating system's: that of a process that died is free, as soon as the children
+    that write for it have ended too, which inherit it. Who waits also looks
     whether the store is there, so that it goes on even where another machine's lock is not seen
     to be released.
 

@@ -8,14 +8,13 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
-from pile_lightning.data.cores import without_tokenizer_threads
 from pile_lightning.data.packing import Rows
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortRows, ShortStage
-from pile_lightning.data.worker_signals import outlive_signals
+from pile_lightning.data.worker_loader import load
 
 __all__ = [
     "BatchLoader",
@@ -110,21 +109,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[TokenBatch]:
         # a generator, so that no worker starts before a batch is asked for
         batches = replace(self.batches, start=self.start())
-        if not (self.num_workers or self.pin_memory):
-            yield from batches  # a DataLoader adds 70 us a batch
-            return
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            worker_init_fn=outlive_signals,
-            # its own: otherwise every pass would draw from the generator of the training run
-            generator=torch.Generator(),
-        )
-        with without_tokenizer_threads():
-            loaded = iter(loader)
-        yield from loaded
+        yield from load(batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
 
     def state_dict(self) -> dict[str, int]:
         """Return nothing: the data module keeps the position.

@@ -1,5 +1,6 @@
 """``predictions.jsonl``: a line a row, as the model said it."""
 
+import errno
 import json
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from pile_lightning.callbacks import WritePredictions
+from pile_lightning.whole_file import partial
 
 
 def lines_of(path):
@@ -56,6 +58,7 @@ def test_of_tensor_parallel_peers_the_first_writes(tmp_path):
         trainer = rank_of(rank, tmp_path, num_replicas=1)
         writer.on_predict_start(trainer, None)
         writer.write_on_batch_end(trainer, None, torch.ones(3, 2) / 2, None, None, 0, 0)
+        writer.on_predict_end(trainer, None)
     assert len(lines_of(tmp_path / "predictions.jsonl")) == 3
 
 
@@ -66,6 +69,7 @@ def test_ranks_write_a_file_each_and_tokens_need_a_tokenizer(tmp_path):
         writer.on_predict_start(trainer, None)
         row = torch.tensor([[0.25, 0.75]])
         writer.write_on_batch_end(trainer, None, row, None, None, 0, 0)
+        writer.on_predict_end(trainer, None)
         assert lines_of(tmp_path / f"predictions-{rank}.jsonl") == [
             {"ids": [1], "probabilities": [0.75]}
         ]
@@ -74,3 +78,68 @@ def test_ranks_write_a_file_each_and_tokens_need_a_tokenizer(tmp_path):
 def test_no_token_at_all_is_refused():
     with pytest.raises(ValueError, match=r"top=0: write at least"):
         WritePredictions(top=0)
+
+
+def predicting(folder):
+    """Return a trainer of one rank and a writer that has begun."""
+    trainer = rank_of(0, folder, num_replicas=1)
+    writer = WritePredictions(top=1)
+    writer.on_predict_start(trainer, None)
+    return trainer, writer
+
+
+def write(trainer, writer, value):
+    row = torch.tensor([[1 - value, value]])
+    writer.write_on_batch_end(trainer, None, row, None, None, 0, 0)
+
+
+def test_predictions_that_end_early_leave_those_before(tmp_path):
+    trainer, writer = predicting(tmp_path)
+    write(trainer, writer, 0.75)
+    writer.on_predict_end(trainer, None)
+    trainer, writer = predicting(tmp_path)
+    write(trainer, writer, 1.0)
+    writer.on_exception(trainer, None, KeyboardInterrupt())
+    assert lines_of(tmp_path / "predictions.jsonl") == [{"ids": [1], "probabilities": [0.75]}]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
+def test_lines_that_find_the_disk_full_are_written_later(tmp_path, monkeypatch):
+    trainer, writer = predicting(tmp_path)
+    write(trainer, writer, 0.75)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer._file, "_write", half_a_line(writer._file))
+        with pytest.warns(UserWarning, match=r"jsonl were not written"):
+            write(trainer, writer, 1.0)
+    writer.on_predict_end(trainer, None)
+    values = [line["probabilities"] for line in lines_of(tmp_path / "predictions.jsonl")]
+    assert values == [[0.75], [1.0]]
+
+
+def test_predictions_that_cannot_be_written_are_an_error(tmp_path, monkeypatch):
+    trainer, writer = predicting(tmp_path)
+    monkeypatch.setattr(writer._file, "_write", full)
+    with pytest.warns(UserWarning, match="No space"):
+        write(trainer, writer, 0.75)
+    with pytest.raises(OSError, match=r"jsonl could not be written: No space .*; make room"):
+        writer.on_predict_end(trainer, None)
+    assert not list(tmp_path.iterdir())
+
+
+def half_a_line(file):
+    def write_half():
+        with partial(file.path).open("ab") as half:
+            half.write(b'{"ids"')
+        full()
+
+    return write_half
+
+
+def full():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_processes_do_not_write_the_same_predictions(tmp_path):
+    predicting(tmp_path)
+    with pytest.raises(ValueError, match=r"predictions.jsonl is being written by another process"):
+        predicting(tmp_path)

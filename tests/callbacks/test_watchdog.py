@@ -8,6 +8,7 @@ import pytest
 from lightning import Callback
 
 from pile_lightning.callbacks import LastCheckpoint, Watchdog
+from pile_lightning.callbacks.watchdog import _open
 
 
 class Hangs(Callback):
@@ -82,3 +83,11 @@ def test_it_stops_where_the_run_fails(make_trainer, make_model, make_data):
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Watchdog(**settings)
+
+
+def test_stacks_that_find_the_disk_full_go_to_standard_error_alone(tmp_path):
+    (tmp_path / "run").write_text("no folder")
+    with pytest.warns(UserWarning, match=r"stacks-rank-0.txt cannot be written: .*standard error"):
+        file = _open(tmp_path / "run/stacks-rank-0.txt")
+    with file:
+        file.write("lost")

@@ -6,6 +6,7 @@ import pytest
 
 from pile_lightning.callbacks import Continuation
 from pile_lightning.cli.prompts import read_prompts, write_continuations
+from pile_lightning.whole_file import partial
 
 PROMPTS = ["def ", "import os\\n", "class Message:", "x", "for each in range(", "# caf\u00e9"]
 
@@ -89,7 +90,8 @@ def test_lines_are_written_in_order_as_soon_as_they_can_be(tmp_path):
     def found():
         for prompt in (1, 0, 3, 2):
             yield Continuation(prompt, f"text {prompt}", 5)
-            seen.append(len(path.read_text().splitlines()))
+            seen.append(len(partial(path).read_text().splitlines()))
+            assert not path.exists(), "it is not whole yet"
 
     write_continuations(found(), ["a", "b", "c", "d"], path)
     assert seen == [0, 2, 2, 4]
@@ -102,3 +104,16 @@ def test_prompts_may_be_plain_strings_of_json(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text('"two\\nlines"\n\n{"prompt": "x"}\n')
     assert read_prompts(path) == ["two\nlines", "x"]
+
+
+def test_nothing_more_is_continued_when_nobody_reads_it(monkeypatch):
+    made = []
+
+    def found():
+        for prompt in (0, 1):
+            made.append(prompt)
+            yield Continuation(prompt, "text", 5)
+
+    monkeypatch.setattr("pile_lightning.cli.prompts.output_lost", lambda: OSError("closed"))
+    write_continuations(found(), ["a", "b"], None)
+    assert made == [0]

@@ -161,3 +161,16 @@ def test_a_batch_that_the_ranks_do_not_divide(make_data: MakeData, name: str) ->
         ValueError, match=rf"data.{name}=6 rows .* 4 data-parallel ranks.*: choose a multiple"
     ):
         data.val_dataloader() if name == "val_batch_size" else data.train_dataloader()
+
+
+def test_batches_of_workers_take_no_shared_memory(make_data: MakeData) -> None:
+    """A small ``/dev/shm`` loses batches, and the loader waits for them forever."""
+    batch = next(iter(make_data(num_workers=2).train_dataloader()))
+    alone = next(iter(make_data().train_dataloader()))
+    assert batch.keys() == alone.keys()
+    for name, value in alone.items():
+        other = batch[name]  # type: ignore[literal-required]
+        assert (value is None) == (other is None)
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, other)
+            assert not other.is_shared()
