@@ -6,11 +6,24 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "lean_defaults", "parser_words", "version", "whole_file"}
+COMMON = {
+    "batch",
+    "checkpoint_settings",
+    "config",
+    "config_file",
+    "device",
+    "file_names",
+    "lean_defaults",
+    "parser_words",
+}
+COMMON |= {"version", "whole_file"}
 MAY_IMPORT = {
     "batch": set(),
+    "checkpoint_settings": {"config"},
     "config": set(),
+    "config_file": set(),
     "device": set(),
+    "file_names": set(),
     "lean_defaults": set(),
     "parser_words": set(),
     "version": set(),

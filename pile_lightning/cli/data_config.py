@@ -17,7 +17,7 @@ from lightning import seed_everything
 
 from pile_lightning.cli.parser import ShortErrorParser
 from pile_lightning.cli.train import TRAINER_DEFAULTS
-from pile_lightning.cli.yaml_files import read_config
+from pile_lightning.config_file import read_config
 from pile_lightning.data import StreamedText, TextData, TextModule
 
 __all__ = ["DataConfig", "DataParser", "add_data_arguments", "make_data", "training_command"]
