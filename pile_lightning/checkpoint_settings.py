@@ -164,6 +164,12 @@ def _check(value: Any, hint: Any, of: str) -> None:
         if "class_path" in value:
             _check_config(value, of)
             return
+        for arm in arms:  # a config by its fields alone
+            hints = _hints(arm) if isinstance(arm, type) and is_dataclass(arm) else {}
+            if hints and value.keys() <= hints.keys():
+                for key, item in value.items():
+                    _check(item, hints[key], f"{of}.{key}")
+                return
         _check_fits(value, arms, Mapping, of)
         inner = _inner(arms, Mapping, -1)
         for key, item in value.items():

@@ -115,6 +115,13 @@ def test_arguments_that_a_config_has_not_are_one_line():
         checked(network(nonsense=3))
 
 
+def test_a_config_by_its_fields_alone_is_checked_as_one():
+    assert checked(network(several=[{"base": 3.0}])) == network(several=[{"base": 3.0}])
+    for wrong in ({"base": NAMED}, {"other": NAMED}):
+        with pytest.raises(ValueError, match="no such (text|value)"):
+            checked(network(several=[wrong]))
+
+
 def test_deep_nesting_is_one_line():
     deep: Any = []
     for _ in range(5000):
