@@ -8,9 +8,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
 COMMON = {
     "batch",
+    "checkpoint_settings",
     "config",
+    "config_file",
     "device",
     "file_lock",
+    "file_names",
     "lean_defaults",
     "parser_words",
     "shipped_configs",
@@ -19,9 +22,12 @@ COMMON = {
 }
 MAY_IMPORT = {
     "batch": set(),
+    "checkpoint_settings": {"config"},
     "config": set(),
+    "config_file": set(),
     "device": set(),
     "file_lock": set(),
+    "file_names": set(),
     "lean_defaults": set(),
     "parser_words": set(),
     "shipped_configs": set(),

@@ -12,6 +12,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from pile_lightning.callbacks.saving import checkpoint_folder
 from pile_lightning.callbacks.side_files import SideFiles
 from pile_lightning.callbacks.text_table import short, table
+from pile_lightning.config_file import read_config
+from pile_lightning.file_names import check_file_name
 from pile_lightning.whole_file import write_file
 
 __all__ = ["MemberRuns", "Ranks", "ranking_table", "write_member_runs"]
@@ -122,10 +124,10 @@ def write_member_runs(
     config_path, tokenizer_path = folder / "config.yaml", folder / "tokenizer.json"
     config = None
     if config_path.is_file():
-        config = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+        config = read_config(config_path)
     made = []
     for member, own in members.items():
-        place = folder / "members" / member
+        place = folder / "members" / check_file_name(member, of="a member of the checkpoint")
         save(dict(own), os.fspath(place / "checkpoints" / name))
         spec = checkpoint["hyper_parameters"]["members"][member]
         if config is not None:
@@ -139,7 +141,7 @@ def write_member_runs(
 
 def _config_of(spec: Mapping[str, Any], config: Mapping[str, Any], place: Path) -> dict[str, Any]:
     """Return the config of a run that trains a member alone."""
-    trainer = {**config["trainer"], "default_root_dir": os.fspath(place)}
+    trainer = {**(config.get("trainer") or {}), "default_root_dir": os.fspath(place)}
     if spec["gradient_clip_val"] is not None:
         trainer["gradient_clip_val"] = spec["gradient_clip_val"]
     model = {"class_path": spec["class_path"], "init_args": spec["init_args"]}

@@ -7,9 +7,10 @@ hold (``chunks``); ``swap`` puts either in its place.
 
 from pile_lightning.checkpoint.io import AtomicCheckpointIO, write_checkpoint
 from pile_lightning.checkpoint.paths import (
-    as_file,
+    check_readable,
     checkpoint_size,
     load_whole,
+    read_checkpoint,
     read_summary,
     verify_checkpoint,
 )
@@ -17,10 +18,11 @@ from pile_lightning.checkpoint.shards import load_shards, read_whole, save_shard
 
 __all__ = [
     "AtomicCheckpointIO",
-    "as_file",
+    "check_readable",
     "checkpoint_size",
     "load_shards",
     "load_whole",
+    "read_checkpoint",
     "read_summary",
     "read_whole",
     "save_shards",

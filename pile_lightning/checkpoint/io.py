@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
 from pile_lightning.checkpoint.background import Background
-from pile_lightning.checkpoint.paths import load_whole, read_summary
+from pile_lightning.checkpoint.paths import load_whole, read_checkpoint, read_summary
 from pile_lightning.checkpoint.ranks import Group, rank_and_size
 from pile_lightning.checkpoint.sealed_file import write_file
 from pile_lightning.checkpoint.shards import load_shards, read_whole
@@ -133,15 +133,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Any = "cpu",
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
-        """Load a file or, with whole tensors, a folder.
+        """Load a file or, with whole tensors, a folder, as data, whatever ``weights_only`` says.
 
         Raises:
             FileNotFoundError: Where there is none.
             ValueError: Where it is incomplete, damaged or of another program.
         """
         if "://" in str(path):
-            remote: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
-            return remote
+            return read_checkpoint(path, map_location=map_location)
         self.wait()
         return load_whole(path, map_location=map_location)
 

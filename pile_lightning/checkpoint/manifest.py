@@ -21,6 +21,7 @@ from typing import Any
 from pile_lightning.checkpoint.chunks import Box
 from pile_lightning.checkpoint.safetensors_file import Checksum, checksum
 from pile_lightning.checkpoint.tree import Path
+from pile_lightning.file_names import check_file_name
 from pile_lightning.whole_file import write_file
 
 __all__ = ["COMPLETE", "MANIFEST", "PLAIN", "Chunk", "Manifest", "SavedTensor"]
@@ -104,12 +105,23 @@ class Manifest:
             ) from None
         if mark != _mark(data):
             raise ValueError(_damaged(folder, MANIFEST))
-        body = json.loads(data)
-        if body["format"] != _FORMAT:
-            raise ValueError(
-                f"{folder} is in format {body['format']}, and this release reads {_FORMAT}; use "
-                f"the release that wrote it"
-            )
+        try:
+            body = json.loads(data)
+            if body["format"] == _FORMAT:
+                return cls._of(body, folder)
+        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
+            raise ValueError(_damaged(folder, MANIFEST)) from None
+        raise ValueError(
+            f"{folder} is in format {body['format']}, and this release reads {_FORMAT}; use "
+            f"the release that wrote it"
+        )
+
+    @classmethod
+    def _of(cls, body: dict[str, Any], folder: FilePath) -> "Manifest":
+        files = {
+            check_file_name(name, of=f"a file of {folder}"): Checksum(*sums)
+            for name, sums in body["files"].items()
+        }
         tensors = [
             SavedTensor(
                 path=tuple(entry["path"]),
@@ -122,10 +134,16 @@ class Manifest:
             )
             for entry in body["tensors"]
         ]
+        for part in (part for tensor in tensors for part in tensor.chunks):
+            if part.file not in files:  # whose checksum is not known
+                raise ValueError(
+                    f"{folder} is damaged: {MANIFEST} has a part in {part.file!r}, which it does "
+                    f"not list; take another checkpoint"
+                )
         return cls(
             tensors={tensor.path: tensor for tensor in tensors},
-            files={name: Checksum(*sums) for name, sums in body["files"].items()},
-            summary=body["summary"],
+            files=files,
+            summary=dict(body["summary"]),
         )
 
     def verify(

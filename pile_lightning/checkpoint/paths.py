@@ -1,23 +1,29 @@
 """One door for checkpoints of either kind: whether a path is a file or a folder does not matter."""
 
-import io
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
-import torch
-
+from pile_lightning.checkpoint.data_only import check_data, load_data
 from pile_lightning.checkpoint.manifest import Manifest
+from pile_lightning.checkpoint.remote import copy_of, local_path
 from pile_lightning.checkpoint.sealed_file import (
-    is_sealed,
+    read_any,
     read_file,
     read_file_summary,
     verify_file,
 )
-from pile_lightning.checkpoint.shards import read_whole
+from pile_lightning.checkpoint.shards import read_plain, read_whole
 from pile_lightning.checkpoint.swap import standing
 
-__all__ = ["as_file", "checkpoint_size", "load_whole", "read_summary", "verify_checkpoint"]
+__all__ = [
+    "check_readable",
+    "checkpoint_size",
+    "load_whole",
+    "read_checkpoint",
+    "read_summary",
+    "verify_checkpoint",
+]
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
@@ -68,28 +74,57 @@ def load_whole(
     place = _find(path)
     if place.is_dir():
         return read_whole(place, without=without)
-    state = read_file(place, map_location=map_location)
-    return {key: value for key, value in state.items() if key not in without}
+    return _without(read_file(place, map_location=map_location), without)
 
 
-def as_file(path: str | Path) -> BinaryIO:
-    """Open a checkpoint for ``torch.load``; a folder becomes a file in memory, of the weights.
+def read_checkpoint(
+    source: str | Path | IO[bytes], *, map_location: Any = "cpu", without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a checkpoint of any program, from anywhere; nothing in it can run code.
 
-    A file of ours is checked; of another program's, torch says what it says.
+    One of ours is checked first.
+
+    Args:
+        source: A file, the folder of a sharded one, the URL of a file, or what is open for reading.
+        map_location: Where to put the tensors of a file; those of a folder are put into memory.
+        without: Keys of the checkpoint that are not needed.
 
     Raises:
         FileNotFoundError: Where there is none.
-        ValueError: Where it is ours and incomplete or damaged.
+        OSError: Where it cannot be read.
+        ValueError: Where it is damaged, or holds more than data.
+    """
+    if not isinstance(source, str | Path):
+        state = load_data(source, name="the open file", map_location=map_location)
+        return _without(state, without)
+    local = local_path(source)
+    if local is None:
+        with copy_of(str(source)) as file:
+            return _without(read_any(file, name=source, map_location=map_location), without)
+    place = _find(local)
+    if place.is_dir():
+        return read_whole(place, without=without)
+    with place.open("rb") as file:
+        return _without(read_any(file, name=place, map_location=map_location), without)
+
+
+def check_readable(path: str | Path) -> None:
+    """Check that a checkpoint on this machine holds data only, without reading its tensors.
+
+    Raises:
+        FileNotFoundError: Where there is none.
+        ValueError: Where it does not.
     """
     place = _find(path)
     if place.is_dir():
-        buffer = io.BytesIO()
-        torch.save(read_whole(place, without=("optimizer_states",)), buffer)
-        buffer.seek(0)
-        return buffer
-    if is_sealed(place):
-        verify_file(place)
-    return place.open("rb")
+        Manifest.read(place)
+        read_plain(place)
+    else:
+        check_data(place, name=place)
+
+
+def _without(state: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key not in keys}
 
 
 def checkpoint_size(path: str | Path) -> int:

@@ -14,10 +14,11 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
+from pile_lightning.checkpoint.data_only import load_data
 from pile_lightning.checkpoint.safetensors_file import SummingFile
 from pile_lightning.checkpoint.tree import without_excess
 
-__all__ = ["is_sealed", "read_file", "read_file_summary", "verify_file", "write_file"]
+__all__ = ["read_any", "read_file", "read_file_summary", "verify_file", "write_file"]
 
 _MARK = b"PILECKPT"
 _TAIL = 3 * 8 + len(_MARK)  # the length and the checksums in hexadecimal digits, and the mark
@@ -89,13 +90,6 @@ class _ZipFile(SummingFile):
         super().write(b"%08x" % self.crc32 + _MARK)
 
 
-def is_sealed(path: Path) -> bool:
-    """Say whether a file ends as ours do; whether it is whole is another question."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - len(_MARK)))
-        return file.read() == _MARK
-
-
 def read_file_summary(path: Path) -> dict[str, Any]:
     """Return the summary of a sealed file, without a look at the rest.
 
@@ -106,7 +100,7 @@ def read_file_summary(path: Path) -> dict[str, Any]:
         return _summary(path, file)
 
 
-def _summary(path: Path, file: BinaryIO) -> dict[str, Any]:
+def _summary(path: str | Path, file: BinaryIO) -> dict[str, Any]:
     size = file.seek(0, 2)
     file.seek(max(0, size - _TAIL))
     tail = file.read()
@@ -118,12 +112,14 @@ def _summary(path: Path, file: BinaryIO) -> dict[str, Any]:
         written = file.read(length)
         if tail[8:16] != b"%08x" % zlib.crc32(written):
             raise ValueError
-    except (ValueError, OSError):
+        summary = json.loads(written)
+        if not isinstance(summary, dict):
+            raise ValueError
+    except (ValueError, OSError, RecursionError):
         raise ValueError(
             f"{path} ({size:,} bytes) does not end with the checksum of a checkpoint: it was cut "
             f"short, damaged, or written by another program; take another checkpoint"
         ) from None
-    summary: dict[str, Any] = json.loads(written)
     return summary
 
 
@@ -141,7 +137,7 @@ def verify_file(path: Path, *, on_bytes: Callable[[int], object] = lambda count:
         _verify(path, file, on_bytes)
 
 
-def _verify(path: Path, file: BinaryIO, on_bytes: Callable[[int], object]) -> None:
+def _verify(path: str | Path, file: BinaryIO, on_bytes: Callable[[int], object]) -> None:
     _summary(path, file)
     size = file.seek(0, 2)
     end = size - len(_MARK) - 8  # of what the checksum is of
@@ -167,5 +163,22 @@ def read_file(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
     with path.open("rb") as file:  # one handle: the file of that name may be replaced meanwhile
         _verify(path, file, lambda count: None)
         file.seek(0)
-        checkpoint: dict[str, Any] = torch.load(file, map_location=map_location, weights_only=True)
-        return checkpoint
+        return load_data(file, name=path, map_location=map_location)
+
+
+def read_any(file: BinaryIO, *, name: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of ours, after checking it, or of another program; no code can be run.
+
+    Args:
+        file: What is open for reading.
+        name: What to call it in an error.
+        map_location: Where to put the tensors.
+
+    Raises:
+        ValueError: For a file that is ours and damaged, or that holds more than data.
+    """
+    file.seek(max(0, file.seek(0, 2) - len(_MARK)))
+    if file.read() == _MARK:
+        _verify(name, file, lambda count: None)
+    file.seek(0)
+    return load_data(file, name=name, map_location=map_location)

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from pile_lightning.checkpoint.chunks import Box, local_part, overlap
+from pile_lightning.checkpoint.data_only import load_data
 from pile_lightning.checkpoint.manifest import PLAIN, Manifest, SavedTensor
 from pile_lightning.checkpoint.ranks import agree, rank_and_size
 from pile_lightning.checkpoint.safetensors_file import DTYPES
@@ -97,7 +98,13 @@ def read_whole(
             if path[0] not in without:
                 tensor = torch.empty(saved.shape, dtype=dtypes[saved.dtype])
                 parts.read(saved, Box((0,) * tensor.ndim, saved.shape), tensor)
-                place(state, path, tensor)
+                try:
+                    place(state, path, tensor)
+                except (KeyError, IndexError, TypeError):
+                    raise ValueError(
+                        f"{folder} is damaged: {PLAIN} has no place for {name_of(path)}; take "
+                        f"another checkpoint"
+                    ) from None
     return {key: value for key, value in state.items() if key not in without}
 
 
@@ -137,7 +144,7 @@ def _check_keys(
 
 def read_plain(folder: FilePath) -> Any:
     """Return what is saved beside the tensors; in the place of each tensor is None."""
-    return torch.load(io.BytesIO((folder / PLAIN).read_bytes()), weights_only=True)
+    return load_data(io.BytesIO((folder / PLAIN).read_bytes()), name=folder / PLAIN)
 
 
 class _Parts(ExitStack):

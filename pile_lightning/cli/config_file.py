@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
-from pile_lightning.cli.yaml_files import read_config
+from pile_lightning.config_file import read_config
 from pile_lightning.shipped_configs import find_config
 
 __all__ = ["ConfigFile", "run_folder"]
@@ -28,8 +28,9 @@ class ConfigFile(ActionConfigFile):
             ValueError: For a file that is no config.
         """
         if not str(values).lstrip().startswith("{"):  # settings in place of a file
-            values = str(find_config(values))
-            read_config(values)
+            path = find_config(values)
+            read_config(path)
+            values = str(path)
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
         folder = run_folder(values)
         if folder is not None:

@@ -20,7 +20,7 @@ from pile_lightning.cli.config_file import run_folder
 from pile_lightning.cli.parser import read_field_docs
 from pile_lightning.cli.pile_cli import TRAINER_DEFAULTS
 from pile_lightning.cli.short_errors import ShortErrorParser
-from pile_lightning.cli.yaml_files import read_config
+from pile_lightning.config_file import read_config
 from pile_lightning.data import StreamedText, TextData, TextModule
 from pile_lightning.shipped_configs import find_config
 

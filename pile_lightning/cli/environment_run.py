@@ -6,13 +6,18 @@ from typing import Any
 
 from pile_lightning.callbacks import read_metrics
 from pile_lightning.checkpoint import load_whole
+from pile_lightning.checkpoint_settings import hyper_parameters
+from pile_lightning.cli.run_config import import_model_class
 from pile_lightning.cli.runs import resolve_checkpoint
+from pile_lightning.modules.environment.specs import specs_of
 
 __all__ = ["last_value", "load_environment", "read_scores"]
 
 
 def load_environment(run: Path, *, needs: str, like: str) -> dict[str, Any]:
     """Return the last checkpoint of a run of an environment, without weights and optimizers.
+
+    What its members are made of is imported already: nothing is imported because of it.
 
     Args:
         run: The folder.
@@ -23,11 +28,7 @@ def load_environment(run: Path, *, needs: str, like: str) -> dict[str, Any]:
         FileNotFoundError: Where it is no run, or has no checkpoint.
         ValueError: Where the run was of one model.
     """
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{run} is not the folder of a run: it has no config.yaml; train one with "
-            f"`python train.py fit --config {like}`"
-        )
+    import_model_class(run, like=like)
     path = resolve_checkpoint("last", run)
     assert path is not None
     checkpoint = load_whole(path, without=("state_dict", "optimizer_states"))
@@ -35,6 +36,9 @@ def load_environment(run: Path, *, needs: str, like: str) -> dict[str, Any]:
         raise ValueError(
             f"{run} is a run of one model, and {needs}; train them in one run, as {like} does"
         )
+    settings = hyper_parameters(checkpoint, name=path)
+    members = {name: spec.plain() for name, spec in specs_of(settings, name=path).items()}
+    checkpoint["hyper_parameters"] = settings | {"members": members}
     return checkpoint
 
 

@@ -1,22 +1,20 @@
 """``pile generate``: text from a run."""
 
-import importlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from lightning import LightningModule
 
 from pile_lightning.callbacks import continue_text, continue_texts
-from pile_lightning.checkpoint import as_file
 from pile_lightning.checkpoint.swap import standing
 from pile_lightning.cli.prompts import read_prompts, write_continuations
+from pile_lightning.cli.run_config import import_model_class
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.cli.standard_streams import output_lost
 from pile_lightning.data import Tokenizer
+from pile_lightning.modules.loading import load_module
 from pile_lightning.nn import Quantization
 
 __all__ = ["generate", "load_run"]
@@ -27,7 +25,8 @@ DTYPES = {"auto": None, "bf16": torch.bfloat16, "float32": torch.float32}
 def load_run(run: Path, *, checkpoint: str | None = None) -> LightningModule:
     """Load the model of a run's folder, ready to use.
 
-    The modules that ``config.yaml`` names are imported, which runs their code, as training did.
+    The modules that ``config.yaml`` names are imported, which runs their code, as training did;
+    those that the checkpoint names are not.
 
     Args:
         run: The run's folder.
@@ -38,41 +37,18 @@ def load_run(run: Path, *, checkpoint: str | None = None) -> LightningModule:
         FileNotFoundError: Where the folder is no run, or the checkpoint is missing.
         ValueError: Where the run's model cannot be imported.
     """
-    config_path = run / "config.yaml"
-    if not config_path.is_file():
-        raise FileNotFoundError(
-            f"{run} is not the folder of a run: it has no config.yaml; "
-            f"train one with `python train.py fit --config configs/quickstart.yaml`"
-        )
-    config = yaml.safe_load(config_path.read_text(encoding="utf-8"))
-    for class_path in _class_paths(config["model"]):
-        module = class_path.rpartition(".")[0]
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ValueError(
-                f"{config_path} uses {class_path}, and {module!r} cannot be imported ({error}); "
-                f"install it, or add its folder to PYTHONPATH"
-            ) from None
+    kind = import_model_class(run)
     if checkpoint is None:
         best = standing(run / "checkpoints" / "best.ckpt")
         checkpoint = "best" if best.exists() else "last"
     path = resolve_checkpoint(checkpoint, run)
-    module_name, _, class_name = config["model"]["class_path"].rpartition(".")
-    kind: type[LightningModule] = getattr(sys.modules[module_name], class_name)
-    with as_file(str(path)) as file:
-        return kind.load_from_checkpoint(file, map_location="cpu").eval()
-
-
-def _class_paths(config: Any) -> Iterator[str]:
-    if isinstance(config, dict):
-        if isinstance(config.get("class_path"), str):
-            yield config["class_path"]
-        for value in config.values():
-            yield from _class_paths(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _class_paths(value)
+    assert path is not None
+    bases = kind.__mro__[: kind.__mro__.index(LightningModule)]
+    if any("load_from_checkpoint" in vars(base) for base in bases):
+        module: LightningModule = kind.load_from_checkpoint(path, map_location="cpu")
+    else:  # Lightning's own would run what the checkpoint names
+        module = load_module(kind, path, map_location="cpu")
+    return module.eval()
 
 
 def generate(

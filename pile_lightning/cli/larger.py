@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pile_lightning.cli.yaml_files import read_config
+from pile_lightning.config_file import read_config
 from pile_lightning.nn import NetworkConfig, resized, widened
 
 __all__ = ["Larger", "find_larger"]

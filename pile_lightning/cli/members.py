@@ -4,9 +4,12 @@ from pathlib import Path
 
 from pile_lightning.callbacks.members import write_member_runs
 from pile_lightning.checkpoint import AtomicCheckpointIO, load_whole
+from pile_lightning.checkpoint_settings import hyper_parameters
+from pile_lightning.cli.run_config import import_model_class
 from pile_lightning.cli.runs import resolve_checkpoint
 from pile_lightning.cli.screen import say
 from pile_lightning.modules import Environment
+from pile_lightning.modules.environment.specs import specs_of
 
 __all__ = ["members"]
 
@@ -25,7 +28,11 @@ def members(run: str, *, checkpoint: str = "last") -> None:
     """
     path = resolve_checkpoint(checkpoint, Path(run))
     assert path is not None
+    if (Path(run) / "config.yaml").is_file():
+        import_model_class(Path(run))
     state = load_whole(path)
+    # what the members' own configs will name, which a checkpoint must not make anyone import
+    specs_of(hyper_parameters(state, name=path), name=path)
     writer = AtomicCheckpointIO()
     name = Path(path).name
     folders = write_member_runs(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pile_lightning.checkpoint import read_summary, verify_checkpoint
+from pile_lightning.checkpoint import check_readable, read_summary, verify_checkpoint
 from pile_lightning.checkpoint.swap import standing
 
 __all__ = ["checkpoints_of", "newest_checkpoint", "resolve_checkpoint"]
@@ -75,12 +75,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
             if "mean_of" in summary:
                 continue  # weights alone, which no run goes on from
             known.append((summary["saved_at"], summary["step"] or 0, path))
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, KeyError, OSError) as error:
             broken.append(str(error))
     newest = None
     for _, _, path in sorted(known, reverse=True):
         try:
             verify_checkpoint(path)
+            check_readable(path)  # whole, and yet of something that is never loaded
         except (ValueError, OSError) as error:
             broken.append(str(error))
         else:

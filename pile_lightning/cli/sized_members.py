@@ -12,7 +12,7 @@ from torch import nn
 from pile_lightning.callbacks import read_metrics
 from pile_lightning.callbacks.text_table import percent
 from pile_lightning.cli.environment_run import last_value, load_environment, read_scores
-from pile_lightning.modules.environment.specs import member_specs
+from pile_lightning.modules.environment.specs import specs_of
 from pile_lightning.nn import ChunkedHead, Counted
 
 __all__ = ["COUNTS", "SizedMember", "off_by", "read_sized_members"]
@@ -120,7 +120,7 @@ def _tokens_a_step(run: Path, rows: Sequence[dict[str, float]]) -> float:
 
 
 def _size(name: str, settings: dict[str, Any], *, tokens: float) -> dict[str, Any]:
-    spec = member_specs({name: settings["members"][name]}, None, None)[name]
+    spec = specs_of({"members": {name: settings["members"][name]}}, name="the checkpoint")[name]
     seq_len = settings["max_seq_len"]
     with torch.device("meta"):
         module = spec.build(vocab_size=settings["vocab_size"], max_seq_len=seq_len)

@@ -8,8 +8,8 @@ from typing import Any
 
 from pile_lightning.analysis import Setting, rank_settings
 from pile_lightning.cli.environment_run import load_environment, read_scores
-from pile_lightning.cli.yaml_files import read_config
-from pile_lightning.modules.environment.specs import MemberSpec, member_specs
+from pile_lightning.config_file import read_config
+from pile_lightning.modules.environment.specs import MemberSpec, specs_of
 
 __all__ = ["SweptRun", "read_swept_run"]
 
@@ -37,7 +37,7 @@ class SweptRun:
 
     def spec(self, name: str) -> MemberSpec:
         """Return what a member is made with."""
-        return member_specs({name: self.members[name]}, None, None)[name]
+        return specs_of({"members": {name: self.members[name]}}, name="the checkpoint")[name]
 
     def swept(self, name: str) -> dict[str, Any]:
         """Return what a sweep gave a member, by field."""

@@ -15,6 +15,7 @@ from pile_lightning.data.listing import walk
 from pile_lightning.data.parquet import rows_of
 from pile_lightning.data.readers import WRONG_UTF8, Document, Fields, MissingField, Skipped
 from pile_lightning.data.source import Shard, ShardedSource
+from pile_lightning.file_names import check_file_name
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -157,7 +158,10 @@ class DatasetFolder(_DatasetSource):
         folder = Path(str(self.path)).expanduser()
         listing = folder / "dataset_dict.json"
         if listing.is_file():
-            splits = json.loads(listing.read_text(encoding="utf-8"))["splits"]
+            splits = [
+                check_file_name(name, of=f"a split in {listing}")
+                for name in json.loads(listing.read_text(encoding="utf-8"))["splits"]
+            ]
             if self.split not in splits:
                 raise ValueError(
                     f"split={self.split!r} of {str(folder)!r} does not exist; choose among "
@@ -262,6 +266,8 @@ def _folder_identity(folder: Path) -> str:
     # state.json holds the fingerprint that datasets keeps
     files = sorted((file.name, file.size) for file in walk(folder, lambda name: True))
     state = (folder / "state.json").read_text(encoding="utf-8")
+    for file in json.loads(state).get("_data_files") or ():
+        check_file_name(file.get("filename"), of=f"a file in {folder / 'state.json'}")
     return hashlib.sha256(json.dumps([files, state]).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from lightning import LightningDataModule
@@ -107,6 +107,14 @@ class TextModule(LightningDataModule):
         check_settings(self)
         self._cursor = RowCursor(batch_size)
         self._loaded_fingerprint: dict[str, Any] | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, *given: Any, **more: Any) -> NoReturn:
+        """Raise a TypeError: a checkpoint has only how far data were read, not what they are."""
+        raise TypeError(
+            f"{cls.__name__} is not in a checkpoint, which has only how far it was read; make it "
+            f"with its settings, and give the checkpoint to trainer.fit(..., ckpt_path=...)"
+        )
 
     def documents(self) -> Iterator[Document | Skipped]:
         """Yield all documents, the same in the same order each time; override to bring your own."""

@@ -21,6 +21,7 @@ from pile_lightning.data.parts import SPLITS, Part, part_is_whole, publish, writ
 from pile_lightning.data.store_domains import DomainSegments
 from pile_lightning.data.token_stream import Segment, StreamCounts, TokenStream
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.file_names import check_file_name
 
 __all__ = [
     "FORMAT",
@@ -61,6 +62,8 @@ class TokenStore:
             """Documents whose content hash is below it are held out."""
             self.exact_bytes: bool = manifest["exact_bytes"]
             """Whether the tokenizer's table of bytes adds up to every document's size."""
+            for name, *_ in manifest["parts"]:
+                check_file_name(name, of="a part")
             self._streams = {
                 split: [_stream(path, manifest, plain) for plain in manifest["segments"][split]]
                 for split in SPLITS

@@ -16,13 +16,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
-from pile_lightning.checkpoint import as_file
+from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.modules.awaiting import AwaitsWeights
+from pile_lightning.modules.loading import load_module
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.modules.validation_due import keep_validation_due
-from pile_lightning.nn import NetworkConfig, weights_follow
+from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
@@ -48,6 +49,7 @@ class LanguageModule(AwaitsWeights):
     """
 
     network: nn.Module | None
+    trainer = trainer_of_data
 
     def __init__(
         self,
@@ -93,21 +95,18 @@ class LanguageModule(AwaitsWeights):
     def load_from_checkpoint(
         cls, checkpoint_path: str | Path | IO[bytes], *settings: Any, **more: Any
     ) -> Self:
-        """Load a checkpoint of any strategy: a file, or the folder of a sharded one.
+        """Load a checkpoint of any strategy, as data: see :func:`load_module`.
 
         Args:
-            checkpoint_path: The file or the folder.
+            checkpoint_path: The file, the folder of a sharded one, or the URL of a file.
             settings: As Lightning's ``load_from_checkpoint`` takes them.
             more: As Lightning's ``load_from_checkpoint`` takes them.
 
         Raises:
-            ValueError: For a checkpoint that is damaged.
+            ValueError: For a checkpoint that is damaged, holds more than data, or names what is
+                not imported.
         """
-        with weights_follow():
-            if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
-                with as_file(checkpoint_path) as file:
-                    return cast(Self, super().load_from_checkpoint(file, *settings, **more))
-            return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
+        return load_module(cls, checkpoint_path, *settings, **more)
 
     # -- building ---------------------------------------------------------------------------------
 

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pile_lightning.checkpoint_settings import is_reading_checkpoint
 from pile_lightning.nn import masks
 from pile_lightning.nn.awaited import await_weights, will_follow
+from pile_lightning.nn.model_folder import check_loaded, check_model_folder
 from pile_lightning.nn.network import NetworkConfig
 
 __all__ = ["HuggingFaceConfig", "HuggingFaceNetwork"]
@@ -70,6 +72,11 @@ class HuggingFaceConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         if not self.architecture:
+            if is_reading_checkpoint():
+                raise ValueError(
+                    f"the checkpoint does not say which architecture {self.model!r} has, and "
+                    f"loading one reads nothing else; take another checkpoint"
+                )
             object.__setattr__(self, "architecture", self._read_architecture())
 
     @property
@@ -91,6 +98,8 @@ class HuggingFaceConfig(NetworkConfig):
         from transformers import AutoConfig
 
         settings = dict(self.architecture)
+        # where code of its own would be, which is not run
+        settings.pop("auto_map", None)
         return AutoConfig.for_model(settings.pop("model_type"), **settings)
 
     @property
@@ -100,13 +109,17 @@ class HuggingFaceConfig(NetworkConfig):
     def _read_architecture(self) -> dict[str, Any]:
         from transformers import AutoConfig
 
-        if not (self.is_on_hub or (self._folder / "config.json").is_file()):
-            raise ValueError(
-                f"{self.model!r} is no folder of a Hugging Face model: it has no config.json; name "
-                f"one that save_pretrained has written"
-            )
+        if not self.is_on_hub:
+            if not (self._folder / "config.json").is_file():
+                raise ValueError(
+                    f"{self.model!r} is no folder of a Hugging Face model: it has no config.json; "
+                    f"name one that save_pretrained has written"
+                )
+            check_model_folder(self._folder)
         try:
-            config = AutoConfig.from_pretrained(self.model if self.is_on_hub else self._folder)
+            config = AutoConfig.from_pretrained(
+                self.model if self.is_on_hub else self._folder, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{self.model!r} is neither a folder of a Hugging Face model nor one that the hub "
@@ -134,7 +147,8 @@ class HuggingFaceConfig(NetworkConfig):
         from transformers import AutoModelForCausalLM
 
         kind: Any = AutoModelForCausalLM  # whose methods have no types
-        more = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+        more: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+        more["trust_remote_code"] = False  # None would ask on the terminal
         place = self.model if self.is_on_hub else self._folder
         remedy = "name where they lie, or go on from a checkpoint, which has them"
         if will_follow() or torch.get_default_device().type == "meta":
@@ -142,10 +156,23 @@ class HuggingFaceConfig(NetworkConfig):
         elif not (self.is_on_hub or self._folder.exists()):
             why = f"there is no folder {place} any more, which has the weights; {remedy}"
         else:
+            if not self.is_on_hub:
+                check_model_folder(self._folder)
+            read = {"config": config, "weights_only": True, "output_loading_info": True}
             try:
-                return kind.from_pretrained(place, config=config, **more), None
+                model, info = kind.from_pretrained(
+                    place, ignore_mismatched_sizes=True, **read, **more
+                )
             except OSError as error:
                 why = f"the weights of {place} cannot be read ({_first_line(error)}); {remedy}"
+            except Exception as error:  # of each format its own
+                raise ValueError(
+                    f"the weights of {place} cannot be read as data ({_first_line(error)}); take a "
+                    f"whole model in safetensors"
+                ) from None
+            else:
+                check_loaded(model, info, name=self.model)
+                return model, None
         return kind.from_config(config, **more), why
 
     def _check(self, config: Any, *, vocab_size: int, max_seq_len: int) -> None:

@@ -7,30 +7,24 @@ import json
 import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, cast
 
+from pile_lightning.checkpoint_settings import (
+    check_checkpoint_settings,
+    find_imported,
+    is_reading_checkpoint,
+    not_imported,
+)
+from pile_lightning.config import from_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.parser_words import concrete, field_names, no_class, shorten
 
-__all__ = ["FROM_DATA", "check_member", "find_class", "nearest", "of_checkpoint", "parse_settings"]
-
-_OF_CHECKPOINT = ContextVar("of_checkpoint", default=False)
+__all__ = ["FROM_DATA", "check_member", "find_class", "nearest", "parse_settings"]
 
 FROM_DATA = ("vocab_size", "max_seq_len")
 """Settings of every member that are the data's to say."""
-
-
-@contextmanager
-def of_checkpoint() -> Iterator[None]:
-    """Import nothing meanwhile: a checkpoint is data, and loading one runs no code."""
-    token = _OF_CHECKPOINT.set(True)
-    try:
-        yield
-    finally:
-        _OF_CHECKPOINT.reset(token)
 
 
 def find_class(class_path: str, *, of: str) -> type[LanguageModule]:
@@ -45,18 +39,14 @@ def find_class(class_path: str, *, of: str) -> type[LanguageModule]:
     """
     module_name, _, name = class_path.rpartition(".")
     ours = concrete([LanguageModule])
-    module = sys.modules.get(module_name or "pile_lightning")
-    if module is None and not _OF_CHECKPOINT.get():
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ValueError(f"{of}: {class_path!r} cannot be imported ({error})") from None
-    if module is None:
-        raise ValueError(
-            f"{of} was made with {class_path!r}, and {module_name!r} is not imported; import it "
-            f"before loading (which runs its code: do so only if you trust it)"
-        )
-    kind = getattr(module, name, None)
+    if module_name in ("", "pile_lightning"):
+        kind = getattr(sys.modules["pile_lightning"], name, None)
+    elif is_reading_checkpoint():
+        kind = find_imported(class_path)
+        if kind is None:
+            raise ValueError(not_imported(class_path, of=of))
+    else:
+        kind = getattr(_imported(class_path, of=of), name, None)
     if kind is None:
         raise ValueError(f"{of}: {no_class(name, ours)}")
     if not (isinstance(kind, type) and issubclass(kind, LanguageModule)):
@@ -65,6 +55,13 @@ def find_class(class_path: str, *, of: str) -> type[LanguageModule]:
             f"knows how to share; derive it from pile_lightning.CausalLM"
         )
     return kind
+
+
+def _imported(class_path: str, *, of: str) -> ModuleType:
+    try:
+        return importlib.import_module(class_path.rpartition(".")[0])
+    except ImportError as error:
+        raise ValueError(f"{of}: {class_path!r} cannot be imported ({error})") from None
 
 
 def parse_settings(
@@ -85,8 +82,8 @@ def parse_settings(
     Raises:
         ValueError: For a field that does not exist, or a value that it cannot take.
     """
-    if _OF_CHECKPOINT.get():  # complete, and parsed once
-        return dict(init_args)
+    if is_reading_checkpoint():  # complete, and parsed once
+        return dict(from_plain(check_checkpoint_settings(kind, init_args, of=of)))
     arguments = tuple(_arguments(changes))
     of_class = any(isinstance(value, str | Mapping) for value in changes.values())
     try:

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, ClassVar, Self
 
 from torch import Tensor
 
 from pile_lightning.batch import TokenBatch
-from pile_lightning.checkpoint import as_file
+from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.modules.awaiting import AwaitsWeights
-from pile_lightning.modules.environment.parse import of_checkpoint
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.environment.split import split_checkpoint
-from pile_lightning.nn import Counted, weights_follow
+from pile_lightning.modules.loading import load_module
+from pile_lightning.nn import Counted
 
 __all__ = ["SpeaksAsBest"]
 
@@ -20,7 +20,11 @@ __all__ = ["SpeaksAsBest"]
 class SpeaksAsBest(AwaitsWeights):
     """Several models, of which the best so far predicts and generates."""
 
+    PLAIN_SETTINGS: ClassVar = ("members", "base", "sweep")
+    """Settings that are no configs: they are checked when members are made of them."""
+
     roster: Roster
+    trainer = trainer_of_data
 
     @property
     def best(self) -> Any:
@@ -85,15 +89,12 @@ class SpeaksAsBest(AwaitsWeights):
         """Load a checkpoint; what its members are made of has to be imported already.
 
         Args:
-            checkpoint_path: The file.
+            checkpoint_path: The file, the folder of a sharded one, or the URL of a file.
             settings: As Lightning's ``load_from_checkpoint`` takes them.
             more: As Lightning's ``load_from_checkpoint`` takes them.
 
         Raises:
-            ValueError: For a checkpoint that is damaged, or of classes that are not imported.
+            ValueError: For a checkpoint that is damaged, holds more than data, or names what is
+                not imported.
         """
-        with of_checkpoint(), weights_follow():
-            if isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path):
-                with as_file(checkpoint_path) as file:
-                    return cast(Self, super().load_from_checkpoint(file, *settings, **more))
-            return cast(Self, super().load_from_checkpoint(checkpoint_path, *settings, **more))
+        return load_module(cls, checkpoint_path, *settings, **more)

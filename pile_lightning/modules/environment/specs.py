@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from pile_lightning.checkpoint_settings import reading_checkpoint
 from pile_lightning.config import to_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.parse import FROM_DATA, find_class, nearest, parse_settings
@@ -11,7 +12,7 @@ from pile_lightning.modules.environment.sweep import check_name, sweep_settings
 from pile_lightning.modules.environment.weights import settings_of, with_origin
 from pile_lightning.nn import NetworkConfig, will_follow
 
-__all__ = ["MemberSpec", "PlainDict", "PlainList", "complete_member", "member_specs"]
+__all__ = ["MemberSpec", "PlainDict", "PlainList", "complete_member", "member_specs", "specs_of"]
 
 # without types of what is in them: a parser of settings would make the objects that it names
 PlainDict: TypeAlias = dict
@@ -122,10 +123,30 @@ def complete_member(name: str, member: Any, *, checkpoint: str | None = None) ->
         spec = _spec(f"member {name!r}", member, {})
         return member if spec.origin is None else spec.plain()
     except FileNotFoundError:
-        known = {} if checkpoint is None else settings_of(checkpoint).get("members", {})
+        known = {} if checkpoint is None else specs_of(settings_of(checkpoint), name=checkpoint)
         if name not in known:
             raise
-        return known[name]
+        return known[name].plain()
+
+
+def specs_of(settings: Mapping[str, Any], *, name: str) -> dict[str, MemberSpec]:
+    """Return the members in the settings of an environment's checkpoint; none if it has none.
+
+    Args:
+        settings: The settings.
+        name: What to call the checkpoint in an error.
+
+    Raises:
+        ValueError: For names that could not be a folder's, and what is not imported.
+    """
+    members = settings.get("members") or {}
+    if not isinstance(members, Mapping):
+        raise ValueError(f"{name} has members that are no mapping; take another checkpoint")
+    with reading_checkpoint():
+        return {
+            check_name(member): _spec(f"{name}: member {member!r}", plain, {})
+            for member, plain in members.items()
+        }
 
 
 def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:

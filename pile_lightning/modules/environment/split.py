@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pile_lightning.modules.environment.sweep import check_name
 from pile_lightning.optim import part_of_optimizer, part_of_schedule, put_back
 
 __all__ = ["split_checkpoint"]
@@ -28,6 +29,7 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
     found: dict[str, dict[str, Any]] = {}
     first_group = 0
     for name, spec in settings["members"].items():
+        check_name(name)
         prefix = f"members.{name.replace('.', '_')}."
         own = {
             **checkpoint,

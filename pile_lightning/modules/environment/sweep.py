@@ -22,7 +22,7 @@ def check_name(name: str) -> str:
         >>> check_name("lr=0.01,seed=1")
         'lr=0.01,seed=1'
     """
-    if not _NAME.fullmatch(name) or name.startswith("."):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.startswith("."):
         raise ValueError(
             f"a member is called {name!r}; its name stands in files and metrics: make it of "
             f"letters, digits and _ . , + = -"

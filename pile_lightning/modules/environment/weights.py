@@ -6,14 +6,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-
-from pile_lightning.checkpoint import as_file
+from pile_lightning.checkpoint import read_checkpoint
+from pile_lightning.checkpoint.remote import is_url
 from pile_lightning.checkpoint.swap import standing
+from pile_lightning.checkpoint_settings import (
+    check_checkpoint_settings,
+    find_imported,
+    hyper_parameters,
+    is_reading_checkpoint,
+)
 from pile_lightning.config import to_plain
+from pile_lightning.config_file import read_model_class
 from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.environment.parse import find_class
 from pile_lightning.nn import HuggingFaceConfig, await_weights, will_follow
+from pile_lightning.nn.model_folder import check_finite
 
 __all__ = ["read_weights", "settings_of", "with_origin"]
 
@@ -33,7 +40,7 @@ def with_origin(member: Mapping[str, Any], *, of: str) -> Mapping[str, Any]:
         ValueError: Where they are of several models, or of a class that cannot be told.
     """
     weights = member.get("weights")
-    if weights is None or will_follow():
+    if weights is None or will_follow() or is_reading_checkpoint():
         return member
     if not isinstance(weights, str):
         raise ValueError(f"{of}: weights={weights!r} is no path; name the folder of a run")
@@ -67,7 +74,7 @@ def read_weights(module: LanguageModule, weights: str, *, of: str) -> None:
         await_weights(network, f"the weights of {of} were to come from a checkpoint")
         return
     try:
-        state = _load(_checkpoint_of(weights, of=of))
+        state = read_checkpoint(_checkpoint_of(weights, of=of))
     except FileNotFoundError as error:
         await_weights(network, str(error))
         return
@@ -79,6 +86,7 @@ def read_weights(module: LanguageModule, weights: str, *, of: str) -> None:
             f"{of}: the weights in {weights} are of another network ({' '.join(lines)}); leave its "
             f"class_path and network out, which are then those of the weights"
         ) from None
+    check_finite(module, name=f"{of}: {weights}")
 
 
 def _origin(weights: str, *, kind: str | None, of: str) -> dict[str, Any]:
@@ -97,13 +105,11 @@ def _origin(weights: str, *, kind: str | None, of: str) -> dict[str, Any]:
             f"{folder / 'members' / next(iter(init_args['members']))}"
         )
     if kind is None:
-        kind = _class_of(path)
-    if kind is None:
-        raise ValueError(
-            f"{of}: nothing beside {path} says of which class it is (a run's config.yaml does); "
-            f"give its class_path"
-        )
-    return {"class_path": kind, "init_args": dict(init_args), "weights": weights}
+        kind = _class_of(path, of=of)
+    found = check_checkpoint_settings(
+        find_class(kind, of=of), init_args, of=f"{of}: the settings in {path}"
+    )
+    return {"class_path": kind, "init_args": found, "weights": weights}
 
 
 def _checkpoint_of(weights: str, *, of: str) -> Path:
@@ -125,6 +131,8 @@ def _checkpoint_of(weights: str, *, of: str) -> Path:
 
 def settings_of(checkpoint: str | Path) -> dict[str, Any]:
     """Return the hyper-parameters in a checkpoint, as plain data."""
+    if is_url(checkpoint):
+        return hyper_parameters(read_checkpoint(checkpoint), name=str(checkpoint))
     path = standing(Path(checkpoint))
     return _settings(path, path.stat().st_mtime_ns)
 
@@ -132,21 +140,25 @@ def settings_of(checkpoint: str | Path) -> dict[str, Any]:
 # a large one takes seconds to be read, and is asked before there is data and after it
 @lru_cache(maxsize=16)
 def _settings(path: Path, written: int) -> dict[str, Any]:
-    found: dict[str, Any] = to_plain(dict(_load(path)["hyper_parameters"]))
-    return found
+    return hyper_parameters(read_checkpoint(path, without=("state_dict",)), name=str(path))
 
 
-def _load(path: Path) -> dict[str, Any]:
-    with as_file(path) as file:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return state
-
-
-def _class_of(path: Path) -> str | None:
-    """Return the class that the run of a checkpoint says in its config."""
+def _class_of(path: Path, *, of: str) -> str:
+    """Return the class that the run of a checkpoint says in its config; it is not imported."""
     for folder in (path.parent.parent, path.parent):
         if (folder / "config.yaml").is_file():
-            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-            found: str = config["model"]["class_path"]
+            found = read_model_class(folder / "config.yaml")
+            if "." in found and find_imported(found) is None and not _is_ours(found):
+                raise ValueError(
+                    f"{of}: {folder / 'config.yaml'} gives the weights the class {found!r}, which "
+                    f"is not imported; give it as class_path here if you trust its code"
+                )
             return found
-    return None
+    raise ValueError(
+        f"{of}: nothing beside {path} says of which class it is (a run's config.yaml does); "
+        f"give its class_path"
+    )
+
+
+def _is_ours(class_path: str) -> bool:
+    return class_path.rpartition(".")[0] == "pile_lightning"
