@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pile_lightning.callbacks.saving import checkpoint_folder
 from pile_lightning.callbacks.text_table import short, table
+from pile_lightning.config import as_written
 
 __all__ = ["MemberRuns", "Ranks", "ranking_table", "write_member_runs"]
 
@@ -140,7 +141,7 @@ def _config_of(spec: Mapping[str, Any], config: Mapping[str, Any], place: Path) 
     trainer = {**config["trainer"], "default_root_dir": os.fspath(place)}
     if spec["gradient_clip_val"] is not None:
         trainer["gradient_clip_val"] = spec["gradient_clip_val"]
-    model = {"class_path": spec["class_path"], "init_args": spec["init_args"]}
+    model = {"class_path": spec["class_path"], "init_args": as_written(spec["init_args"])}
     own: dict[str, Any] = {**config, "trainer": trainer, "model": model}
     if spec["seed"] is not None:
         own["seed_everything"] = spec["seed"]

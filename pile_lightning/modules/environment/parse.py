@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, cast
 
+from pile_lightning.config import as_written
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.parser_words import concrete, field_names, no_class, shorten
 
@@ -87,6 +88,7 @@ def parse_settings(
     """
     if _OF_CHECKPOINT.get():  # complete, and parsed once
         return dict(init_args)
+    init_args = as_written(init_args)
     arguments = tuple(_arguments(changes))
     of_class = any(isinstance(value, str | Mapping) for value in changes.values())
     try:

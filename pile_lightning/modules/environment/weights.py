@@ -13,6 +13,7 @@ from pile_lightning.checkpoint import as_file
 from pile_lightning.checkpoint.swap import standing
 from pile_lightning.config import to_plain
 from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.restorable import arguments_of
 from pile_lightning.nn import HuggingFaceConfig, await_weights, will_follow
 
 __all__ = ["read_weights", "settings_of", "with_origin"]
@@ -132,8 +133,7 @@ def settings_of(checkpoint: str | Path) -> dict[str, Any]:
 # a large one takes seconds to be read, and is asked before there is data and after it
 @lru_cache(maxsize=16)
 def _settings(path: Path, written: int) -> dict[str, Any]:
-    found: dict[str, Any] = to_plain(dict(_load(path)["hyper_parameters"]))
-    return found
+    return arguments_of(_load(path)["hyper_parameters"])
 
 
 def _load(path: Path) -> dict[str, Any]:
