@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -48,6 +49,7 @@ from pile_lightning.cli.parser import PileParser
 from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.runs import make_room, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
+from pile_lightning.cli.trainer_settings import check_trainer
 from pile_lightning.cli.user_modules import see_users_modules
 from pile_lightning.device import has_fast_bfloat16
 
@@ -128,6 +130,7 @@ class PileCLI(LightningCLI):
         """Parse, and take the checkpoint out: the config alone says what the model is."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        check_trainer(config.trainer)
         _score_at_least_once(config.trainer)
         tell_ranks(config.trainer, config.model)
         folder = Path(config.trainer.default_root_dir)
@@ -159,7 +162,8 @@ class PileCLI(LightningCLI):
         kwargs["plugins"] = plugins
         kwargs["logger"] = False
         callbacks: list[Callback] = _as_list(config.callbacks)
-        if config.enable_progress_bar is not False:
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if config.enable_progress_bar is not False and not has_bar:
             callbacks.append(StepProgressBar())
         if self.subcommand == "fit":
             if config.logger is not False:
