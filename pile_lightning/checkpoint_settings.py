@@ -5,8 +5,8 @@ class, or a string in the place of one, is imported. So a checkpoint's classes m
 already, and its strings must stand where only strings can.
 """
 
+import contextlib
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,16 +17,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pile_lightning.config import from_plain
+from pile_lightning.config import find_imported, from_plain, not_imported
 
 __all__ = [
+    "SET_BY_CLASS",
+    "arguments_of",
     "check_checkpoint_settings",
-    "find_imported",
     "hyper_parameters",
     "is_reading_checkpoint",
-    "not_imported",
     "reading_checkpoint",
 ]
+
+SET_BY_CLASS = "set_by_class"
+"""Hyper-parameter that names those which the class decides itself."""
 
 _READING = ContextVar("reading_checkpoint", default=False)
 _CONFIG = {"class_path", "init_args"}
@@ -64,7 +67,19 @@ def hyper_parameters(checkpoint: Mapping[str, Any], *, name: str) -> dict[str, A
     found = checkpoint.get("hyper_parameters", {})
     if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
         raise ValueError(f"{name} holds no settings by name; take another checkpoint")
-    return {key: value for key, value in found.items() if not key.startswith("_")}
+    return {key: value for key, value in arguments_of(found).items() if not key.startswith("_")}
+
+
+def arguments_of(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those hyper-parameters that the constructor takes.
+
+    Example:
+        >>> arguments_of({"width": 16, "network": {}, "set_by_class": ["network"]})
+        {'width': 16}
+    """
+    own = hparams.get(SET_BY_CLASS, ())
+    left_out = {SET_BY_CLASS, *(own if isinstance(own, list | tuple) else ())}
+    return {name: value for name, value in hparams.items() if name not in left_out}
 
 
 def check_checkpoint_settings(
@@ -101,54 +116,16 @@ def check_checkpoint_settings(
     return dict(settings)
 
 
-def find_imported(class_path: str) -> Any:
-    """Return what lies there in a module that is imported already, or None.
-
-    Example:
-        >>> find_imported("pathlib.Path"), find_imported("a.B")
-        (<class 'pathlib.Path'>, None)
-    """
-    names = class_path.split(".")
-    for end in range(len(names) - 1, 0, -1):
-        found: Any = sys.modules.get(".".join(names[:end]))
-        if found is not None:
-            for name in names[end:]:
-                # not getattr: a module may import what it is asked for
-                known = isinstance(found, type | types.ModuleType)
-                found = vars(found).get(name) if known else None
-            return found
-    return None
-
-
-def not_imported(class_path: str, *, of: str) -> str:
-    """Return what to say of a class that :func:`find_imported` does not find.
-
-    Args:
-        class_path: Its module and name.
-        of: What was made with it.
-    """
-    module = class_path.rpartition(".")[0]
-    if module in sys.modules:
-        return (
-            f"{of} was made with {class_path!r}, which {module!r} has not; use the version of it "
-            f"that the checkpoint was made with"
-        )
-    return (
-        f"{of} was made with {class_path!r}, and its module {module!r} is not imported; import it "
-        f"before loading (which runs its code: do so only if you trust it)"
-    )
-
-
 def _hints(kind: Callable[..., Any]) -> dict[str, Any]:
     """Return what the arguments of a class may be, also those that it hands on to its bases."""
     found: dict[str, Any] = {}
     for base in reversed(inspect.getmro(kind) if isinstance(kind, type) else ()):
         init = vars(base).get("__init__")
         if inspect.isfunction(init):
-            try:
+            # of what has no annotation, and where names are those that only a type checker knows
+            found |= dict.fromkeys(inspect.signature(init).parameters, Any)
+            with contextlib.suppress(NameError):
                 found |= typing.get_type_hints(init)
-            except NameError:  # of names that only a type checker knows
-                found |= dict.fromkeys(inspect.signature(init).parameters, Any)
     return found
 
 

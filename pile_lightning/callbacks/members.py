@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from pile_lightning.callbacks.saving import checkpoint_folder
 from pile_lightning.callbacks.side_files import SideFiles
 from pile_lightning.callbacks.text_table import short, table
+from pile_lightning.config import as_written
 from pile_lightning.config_file import read_config
 from pile_lightning.file_names import check_file_name
 from pile_lightning.whole_file import write_file
@@ -144,7 +145,7 @@ def _config_of(spec: Mapping[str, Any], config: Mapping[str, Any], place: Path) 
     trainer = {**(config.get("trainer") or {}), "default_root_dir": os.fspath(place)}
     if spec["gradient_clip_val"] is not None:
         trainer["gradient_clip_val"] = spec["gradient_clip_val"]
-    model = {"class_path": spec["class_path"], "init_args": spec["init_args"]}
+    model = {"class_path": spec["class_path"], "init_args": as_written(spec["init_args"])}
     own: dict[str, Any] = {**config, "trainer": trainer, "model": model}
     if spec["seed"] is not None:
         own["seed_everything"] = spec["seed"]

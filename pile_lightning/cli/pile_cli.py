@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import (
@@ -47,6 +48,7 @@ from pile_lightning.cli.run_folder import ClearFolder, SaveFitConfig, owned, sav
 from pile_lightning.cli.runs import checkpoints_of, resolve_checkpoint
 from pile_lightning.cli.screen import quieten, say
 from pile_lightning.cli.standard_streams import steady_streams
+from pile_lightning.cli.trainer_settings import check_trainer
 from pile_lightning.cli.user_modules import see_users_modules
 from pile_lightning.device import has_fast_bfloat16
 from pile_lightning.loggers import LoggerName, LogPictures, make_logger
@@ -140,6 +142,7 @@ class PileCLI(LightningCLI):
         """Parse, and take the checkpoint out: the config alone says what the model is."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        check_trainer(config.trainer)
         _score_at_least_once(config.trainer)
         tell_ranks(config.trainer, config.model)
         folder = Path(config.trainer.default_root_dir)
@@ -205,7 +208,8 @@ class PileCLI(LightningCLI):
         if self.subcommand == "fit":
             folder = Path(config.default_root_dir)
             callbacks.insert(0, ClearFolder(folder, fresh=self.checkpoint is None))
-        if config.enable_progress_bar is not False:
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if config.enable_progress_bar is not False and not has_bar:
             callbacks.append(StepProgressBar())
         if self.subcommand == "fit":
             if config.logger is not False:

@@ -13,7 +13,7 @@ from pile_lightning.cli.short_errors import ShortErrorParser
 from pile_lightning.cli.swept_run import SweptRun, read_swept_run
 from pile_lightning.cli.transfer_lines import best_lines, carried_lines, change_lines
 from pile_lightning.cli.transferred import Model, model_of, transferred
-from pile_lightning.config import to_plain
+from pile_lightning.config import as_written, to_plain
 from pile_lightning.whole_file import write_file
 
 __all__ = ["transfer", "transfer_parser"]
@@ -111,7 +111,10 @@ def _config(
         trainer["gradient_clip_val"] = clip
     content = merged(merged(swept.config, {"trainer": trainer}), larger.on_top)
     class_path = swept.members[name]["class_path"]
-    content["model"] = {"class_path": class_path, "init_args": to_plain(dict(wide.settings))}
+    content["model"] = {
+        "class_path": class_path,
+        "init_args": as_written(to_plain(dict(wide.settings))),
+    }
     return content
 
 

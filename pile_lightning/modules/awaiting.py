@@ -1,13 +1,12 @@
 """A module that does not compute with weights that never came."""
 
-from lightning import LightningModule
-
+from pile_lightning.modules.restorable import RestorableModule
 from pile_lightning.nn import check_weights
 
 __all__ = ["AwaitsWeights"]
 
 
-class AwaitsWeights(LightningModule):
+class AwaitsWeights(RestorableModule):
     """Refuses to begin where weights of a network in it could not be read, and no checkpoint came.
 
     Raises:

@@ -6,8 +6,7 @@ It trains alone, or as a member of an environment, which calls its hooks and log
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import Any, cast
 
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,7 +18,7 @@ from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.modules.awaiting import AwaitsWeights
-from pile_lightning.modules.loading import load_module
+from pile_lightning.modules.restorable import read_back
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.modules.validation_due import keep_validation_due
@@ -33,8 +32,9 @@ __all__ = ["LanguageModule"]
 class LanguageModule(AwaitsWeights):
     """Train a network on token batches; sub-classes say what the loss of a batch is.
 
-    Hyper-parameters are plain data in the checkpoint, also those that a sub-class adds with
-    ``**kwargs`` passed on, so ``load_from_checkpoint`` works with its safe default.
+    Hyper-parameters are the arguments of the constructor, also that of a sub-class, as plain data:
+    ``load_from_checkpoint`` reads them with its safe default, and ``save_hyperparameters`` is for
+    what is to be left out. What would not come back is refused when the module is made.
 
     Args:
         network: Architecture; built in ``configure_model``.
@@ -63,11 +63,10 @@ class LanguageModule(AwaitsWeights):
         activation_checkpointing: Recompute = "none",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.hparams.update(to_plain(dict(self.hparams)))
-        self.network_config = _config("network", network, NetworkConfig)
-        self.optimizer_config = _config("optimizer", optimizer, OptimizerConfig)
-        self.schedule_config = _config("schedule", schedule, ScheduleConfig)
+        self.network_config = self._config("network", network, NetworkConfig)
+        self.optimizer_config = self._config("optimizer", optimizer, OptimizerConfig)
+        self.schedule_config = self._config("schedule", schedule, ScheduleConfig)
+        self.hparams.update(vocab_size=vocab_size, max_seq_len=max_seq_len)
         self.vocab_size = vocab_size
         self.max_seq_len = max_seq_len
         self.compiles = compile
@@ -91,22 +90,17 @@ class LanguageModule(AwaitsWeights):
     def token_nll(self, batch: TokenBatch) -> Tensor:
         """Return the nats of each label (batch, seq), 0 where ignored."""
 
-    @classmethod
-    def load_from_checkpoint(
-        cls, checkpoint_path: str | Path | IO[bytes], *settings: Any, **more: Any
-    ) -> Self:
-        """Load a checkpoint of any strategy, as data: see :func:`load_module`.
-
-        Args:
-            checkpoint_path: The file, the folder of a sharded one, or the URL of a file.
-            settings: As Lightning's ``load_from_checkpoint`` takes them.
-            more: As Lightning's ``load_from_checkpoint`` takes them.
-
-        Raises:
-            ValueError: For a checkpoint that is damaged, holds more than data, or names what is
-                not imported.
-        """
-        return load_module(cls, checkpoint_path, *settings, **more)
+    def _config(self, name: str, value: Any, kind: type[Any]) -> Any:
+        """Accept a config object, or the plain data that a checkpoint holds in its place."""
+        config = from_plain(value) if isinstance(value, Mapping) else read_back(value)
+        if not isinstance(config, kind):
+            known = ", ".join(sorted(str(each.__name__) for each in kind.__subclasses__()))
+            raise TypeError(f"{name}={value!r} is no {kind.__name__}; pass one, such as {known}")
+        if isinstance(value, Mapping):
+            self.store_as(name, value, to_plain(config))
+        else:
+            self.hparams[name] = config
+        return config
 
     # -- building ---------------------------------------------------------------------------------
 
@@ -259,12 +253,3 @@ class LanguageModule(AwaitsWeights):
         self.log_dict({k: v.float() for k, v in scores.items()}, sync_dist=True)
         self.perplexity.reset()
         self.bits_per_byte.reset()
-
-
-def _config(name: str, value: Any, kind: type[Any]) -> Any:
-    """Accept a config object, or the plain data that a checkpoint holds in its place."""
-    config = from_plain(value) if isinstance(value, Mapping) else value
-    if not isinstance(config, kind):
-        known = ", ".join(sorted(str(each.__name__) for each in kind.__subclasses__()))
-        raise TypeError(f"{name}={value!r} is no {kind.__name__}; pass one, such as {known}")
-    return config

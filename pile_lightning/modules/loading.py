@@ -80,7 +80,7 @@ def load_module(
 
 def _make(kind: Any, stored: Mapping[str, Any], changes: Mapping[str, Any], *, of: str) -> Any:
     kept = _taken(kind, {key: value for key, value in stored.items() if key not in changes})
-    own = getattr(kind, "PLAIN_SETTINGS", ())
+    own = getattr(kind, "kept_plain", ())
     check_checkpoint_settings(
         kind, {key: value for key, value in kept.items() if key not in own}, of=of
     )

@@ -29,7 +29,11 @@ def trainer(folder, **settings):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("plugins", [None, [AsyncCheckpointIO()], [AtomicCheckpointIO()]], ids=str)
+@pytest.mark.parametrize(
+    "plugins",
+    [None, [AsyncCheckpointIO()], [AtomicCheckpointIO()]],
+    ids=["none", "background", "atomic"],
+)
 def test_no_address_runs_code_in_a_plain_trainer(tmp_path, ran, server, plugins):
     saved(tmp_path / "last.ckpt", evil=Evil(ran))
     model = CausalLM(CONFIG, vocab_size=8, max_seq_len=4)

@@ -7,6 +7,7 @@ model. All else is each member's own, also its random numbers: alone and in the 
 to the same weights, bit for bit.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
-from pile_lightning.config import from_plain, to_plain
+from pile_lightning.config import from_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.coupling import Coupling
 from pile_lightning.modules.environment.engines import Engine, Sequential
@@ -26,7 +27,12 @@ from pile_lightning.modules.environment.roster import Roster, mean_losses
 from pile_lightning.modules.environment.scoring import ScoresMembers
 from pile_lightning.modules.environment.settings import KnowsSettings
 from pile_lightning.modules.environment.sharing import SharedPart, as_shares
-from pile_lightning.modules.environment.specs import PlainDict, PlainList, member_specs
+from pile_lightning.modules.environment.specs import (
+    PlainDict,
+    PlainList,
+    check_takes_members,
+    member_specs,
+)
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, refuse_sharding
 from pile_lightning.modules.environment.vocabulary import check_vocabularies
@@ -71,6 +77,8 @@ class Environment(ScoresMembers, KnowsSettings):
         ['lr=0.01', 'lr=0.02']
     """
 
+    kept_plain = ("members", "base", "sweep")
+
     def __init__(
         self,
         members: PlainDict | None = None,
@@ -86,11 +94,11 @@ class Environment(ScoresMembers, KnowsSettings):
     ) -> None:
         super().__init__()
         specs = member_specs(members, base, sweep)
-        self.save_hyperparameters(ignore=["members"])
-        self.hparams.update(to_plain(dict(self.hparams)))
+        self.hparams.update(vocab_size=vocab_size, max_seq_len=max_seq_len, coupling=coupling)
         # expanded: what a checkpoint's members are must not hang on how a sweep is read
-        plain = {name: spec.plain() for name, spec in specs.items()}
-        self.hparams.update({"members": plain, "base": None, "sweep": None})
+        self.store_as("members", members, {name: spec.plain() for name, spec in specs.items()})
+        self.store_as("base", base, None)
+        self.store_as("sweep", sweep, None)
         self.roster = Roster(
             [
                 Member(
@@ -106,12 +114,17 @@ class Environment(ScoresMembers, KnowsSettings):
             as_shares(share),
         )
         self.members = nn.ModuleDict(_by_key(self.roster))
-        self.couplings = Couplings(from_plain(to_plain(coupling or [])), self.roster)
-        self.halving: Halving | None = from_plain(to_plain(halving))
+        self.couplings = Couplings(from_plain(coupling or []), self.roster)
+        self.halving: Halving | None = from_plain(halving)
         self.engine_name = engine
         self.engine: Engine = Sequential()
         self._engine_state: dict[str, Any] = {}
         self._halvings = 0
+
+    def keep_arguments(self, given: Mapping[str, Any], noted: Mapping[str, Any]) -> None:
+        """Make the members the hyper-parameters, also those of a sweep."""
+        check_takes_members(type(self), given)
+        super().keep_arguments({"members": None, **given}, {"members": None, **noted})
 
     # -- building ---------------------------------------------------------------------------------
 

@@ -13,11 +13,9 @@ from typing import Any, cast
 
 from pile_lightning.checkpoint_settings import (
     check_checkpoint_settings,
-    find_imported,
     is_reading_checkpoint,
-    not_imported,
 )
-from pile_lightning.config import from_plain
+from pile_lightning.config import as_written, find_imported, from_plain, not_imported
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.parser_words import concrete, field_names, no_class, shorten
 
@@ -84,6 +82,7 @@ def parse_settings(
     """
     if is_reading_checkpoint():  # complete, and parsed once
         return dict(from_plain(check_checkpoint_settings(kind, init_args, of=of)))
+    init_args = as_written(init_args)
     arguments = tuple(_arguments(changes))
     of_class = any(isinstance(value, str | Mapping) for value in changes.values())
     try:

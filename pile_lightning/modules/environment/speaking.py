@@ -1,8 +1,7 @@
 """What an environment answers where one model is asked: its best member does."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO, Any, ClassVar, Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -11,7 +10,6 @@ from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.modules.awaiting import AwaitsWeights
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.environment.split import split_checkpoint
-from pile_lightning.modules.loading import load_module
 from pile_lightning.nn import Counted
 
 __all__ = ["SpeaksAsBest"]
@@ -19,9 +17,6 @@ __all__ = ["SpeaksAsBest"]
 
 class SpeaksAsBest(AwaitsWeights):
     """Several models, of which the best so far predicts and generates."""
-
-    PLAIN_SETTINGS: ClassVar = ("members", "base", "sweep")
-    """Settings that are no configs: they are checked when members are made of them."""
 
     roster: Roster
     trainer = trainer_of_data
@@ -81,20 +76,3 @@ class SpeaksAsBest(AwaitsWeights):
     def split_checkpoint(checkpoint: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Return a checkpoint of each member alone, made of the environment's."""
         return split_checkpoint(checkpoint)
-
-    @classmethod
-    def load_from_checkpoint(
-        cls, checkpoint_path: str | Path | IO[bytes], *settings: Any, **more: Any
-    ) -> Self:
-        """Load a checkpoint; what its members are made of has to be imported already.
-
-        Args:
-            checkpoint_path: The file, the folder of a sharded one, or the URL of a file.
-            settings: As Lightning's ``load_from_checkpoint`` takes them.
-            more: As Lightning's ``load_from_checkpoint`` takes them.
-
-        Raises:
-            ValueError: For a checkpoint that is damaged, holds more than data, or names what is
-                not imported.
-        """
-        return load_module(cls, checkpoint_path, *settings, **more)

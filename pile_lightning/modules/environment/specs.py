@@ -1,18 +1,26 @@
 """What an environment's members are to be: from YAML's ``members``, ``base`` and ``sweep``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pile_lightning.checkpoint_settings import reading_checkpoint
-from pile_lightning.config import to_plain
+from pile_lightning.checkpoint_settings import arguments_of, reading_checkpoint
+from pile_lightning.config import from_plain, to_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.parse import FROM_DATA, find_class, nearest, parse_settings
 from pile_lightning.modules.environment.sweep import check_name, sweep_settings
 from pile_lightning.modules.environment.weights import settings_of, with_origin
 from pile_lightning.nn import NetworkConfig, will_follow
 
-__all__ = ["MemberSpec", "PlainDict", "PlainList", "complete_member", "member_specs", "specs_of"]
+__all__ = [
+    "MemberSpec",
+    "PlainDict",
+    "PlainList",
+    "check_takes_members",
+    "complete_member",
+    "member_specs",
+    "specs_of",
+]
 
 # without types of what is in them: a parser of settings would make the objects that it names
 PlainDict: TypeAlias = dict
@@ -107,6 +115,24 @@ def member_specs(
     return specs
 
 
+def check_takes_members(kind: type, given: Collection[str]) -> None:
+    """Refuse a sub-class of the environment that takes nothing that says who its members are.
+
+    Args:
+        kind: The class.
+        given: Names of the arguments of its constructor.
+
+    Raises:
+        TypeError: For such a class.
+    """
+    if not {"members", "base", "sweep"}.intersection(given):
+        raise TypeError(
+            f"{kind.__name__} could not be loaded from its checkpoint, which says who the members "
+            f"are; let its constructor take members, or base and sweep, perhaps with defaults, and "
+            f"hand them on"
+        )
+
+
 def complete_member(name: str, member: Any, *, checkpoint: str | None = None) -> Any:
     """Return plain data that says what a member is, also when its weights lie elsewhere by then.
 
@@ -155,7 +181,7 @@ def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
         member = to_plain(
             {
                 "class_path": f"{type(member).__module__}.{type(member).__qualname__}",
-                "init_args": dict(member.hparams),
+                "init_args": arguments_of(member.hparams),
                 "frozen": member.network is not None
                 and not any(parameter.requires_grad for parameter in member.parameters()),
             }
@@ -190,8 +216,13 @@ def _spec(of: str, member: Any, changes: Mapping[str, Any]) -> MemberSpec:
     from_data = {name: init_args.pop(name) for name in FROM_DATA if name in init_args}
     spec = MemberSpec(
         kind=kind,
-        settings=parse_settings(
-            kind, init_args, {k: v for k, v in changes.items() if k not in _OWN}, of=of
+        settings=from_plain(init_args)
+        if is_made
+        else parse_settings(
+            kind,
+            init_args,
+            {k: v for k, v in changes.items() if k not in _OWN},
+            of=of,
         ),
         from_data=from_data,
         seed=_number(own["seed"], int, f"{of}: seed"),

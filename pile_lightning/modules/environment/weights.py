@@ -11,11 +11,10 @@ from pile_lightning.checkpoint.remote import is_url
 from pile_lightning.checkpoint.swap import standing
 from pile_lightning.checkpoint_settings import (
     check_checkpoint_settings,
-    find_imported,
     hyper_parameters,
     is_reading_checkpoint,
 )
-from pile_lightning.config import to_plain
+from pile_lightning.config import find_imported, to_plain
 from pile_lightning.config_file import read_model_class
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.parse import find_class
