@@ -8,20 +8,19 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
-from pile_lightning.data.cores import without_tokenizer_threads
+from pile_lightning.data.loader_workers import load
 from pile_lightning.data.packing import Rows
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortRows, ShortStage
-from pile_lightning.data.worker_signals import outlive_signals
 
 __all__ = [
     "BatchLoader",
     "Batches",
     "FiniteBatchLoader",
-    "once",
+    "Once",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -32,14 +31,20 @@ _ROWS_AT_ONCE = 2048
 _TOKENS_AT_ONCE = 1 << 15
 
 
-def once(num_rows: int) -> Callable[[Ints], Ints]:
-    """Return the order that gives every row once and then rows that predict nothing.
+@dataclass(frozen=True)
+class Once:
+    """The order that gives every row once and then rows that predict nothing.
 
     Example:
-        >>> once(2)(np.arange(4)).tolist()
+        >>> Once(2)(np.arange(4)).tolist()
         [0, 1, -1, -1]
     """
-    return lambda positions: np.where(positions < num_rows, positions, -1)
+
+    num_rows: int
+
+    def __call__(self, positions: Ints) -> Ints:
+        """Return the row at each position, -1 behind the last."""
+        return np.where(positions < self.num_rows, positions, -1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,18 +118,7 @@ class BatchLoader:
         if not (self.num_workers or self.pin_memory):
             yield from batches  # a DataLoader adds 70 us a batch
             return
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            worker_init_fn=outlive_signals,
-            # its own: otherwise every pass would draw from the generator of the training run
-            generator=torch.Generator(),
-        )
-        with without_tokenizer_threads():
-            loaded = iter(loader)
-        yield from loaded
+        yield from load(batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
 
     def state_dict(self) -> dict[str, int]:
         """Return nothing: the data module keeps the position.

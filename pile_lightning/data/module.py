@@ -16,7 +16,7 @@ from lightning import LightningDataModule
 from pile_lightning.batch import TokenBatch, without_needless_mask
 from pile_lightning.data.checks import check_fingerprint, check_settings, check_trainer, share
 from pile_lightning.data.cursor import RowCursor
-from pile_lightning.data.loader import Batches, FiniteBatchLoader, once
+from pile_lightning.data.loader import Batches, FiniteBatchLoader, Once
 from pile_lightning.data.mixing import MixtureConfig
 from pile_lightning.data.override import arguments_of_init, fingerprint_of_class, override_source
 from pile_lightning.data.packing import ScoringRows
@@ -240,7 +240,7 @@ class TextModule(LightningDataModule):
             part = share(self.trainer, "val_batch_size", self.val_batch_size, accumulated=False)
         num_batches = -(-rows.num_rows // (part.num_rows * part.num_ranks))
         return FiniteBatchLoader(
-            Batches(rows=rows, order=once(rows.num_rows), share=part, num_batches=num_batches),
+            Batches(rows=rows, order=Once(rows.num_rows), share=part, num_batches=num_batches),
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
         )

@@ -1,5 +1,6 @@
 """What a sub-class of ``TextData`` that yields its own documents is known by."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -11,6 +12,10 @@ from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import Source
 
 __all__ = ["arguments_of_init", "fingerprint_of_class", "override_source"]
+
+
+_OF_A_RUN = frozenset({"trainer", "_cursor", "_loader", "_lane_cursors"})
+"""Attributes of a data module that a process which only reads its documents does not get."""
 
 
 class _BringsDocuments(Protocol):
@@ -33,6 +38,14 @@ class _OverrideSource(Source):
 
     def fingerprint(self) -> str:
         return self.data.data_fingerprint()
+
+    def __getstate__(self) -> dict[str, Any]:
+        data = copy.copy(self.data)
+        data.__dict__.update(dict.fromkeys(_OF_A_RUN.intersection(data.__dict__)))
+        return self.__dict__ | {"data": data}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
 
 def arguments_of_init(instance: object) -> dict[str, Any]:

@@ -15,16 +15,15 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.data.assemble import assemble
-from pile_lightning.data.cores import without_tokenizer_threads
 from pile_lightning.data.lanes import Cursor, Lane, Row, Tokens
+from pile_lightning.data.loader_workers import load
 from pile_lightning.data.mixture import Mixture
 from pile_lightning.data.share import Share
 from pile_lightning.data.short_rows import ShortStage
-from pile_lightning.data.worker_signals import outlive_signals
 
 __all__ = ["Cursors", "StreamBatches", "StreamLoader"]
 
@@ -212,18 +211,7 @@ class StreamLoader:
         if not (self.num_workers or self.pin_memory):
             yield from batches
             return
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            worker_init_fn=outlive_signals,
-            # its own: otherwise every pass would draw from the generator of the training run
-            generator=torch.Generator(),
-        )
-        with without_tokenizer_threads():
-            loaded = iter(loader)
-        yield from loaded
+        yield from load(batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
 
     def state_dict(self) -> dict[str, int]:
         """Return nothing: the data module keeps the position (Lightning warns of none at all)."""
