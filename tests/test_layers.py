@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "lean_defaults", "parser_words", "version", "whole_file"}
+COMMON = {
+    "batch",
+    "checksum",
+    "config",
+    "device",
+    "lean_defaults",
+    "parser_words",
+    "version",
+    "whole_file",
+}
 MAY_IMPORT = {
     "batch": set(),
+    "checksum": set(),
     "config": set(),
     "device": set(),
     "lean_defaults": set(),

@@ -32,6 +32,7 @@ from pile_lightning.data.store_tokenizer import (
 from pile_lightning.data.token_stream import StreamCounts
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.verified_files import find_damage, warn_of_damage
 
 __all__ = ["Preparation"]
 
@@ -96,14 +97,26 @@ class Preparation:
             CacheError: Where the cache cannot be written.
             ValueError: For sources without text, or whose documents are all held out or none.
         """
-        store = TokenStore.find(self.path)
+        store = self._find(quiet)
         if store is not None:
             return store
-        with building(self.path, is_ready=self._is_ready, quiet=quiet) as is_mine:
+
+        def is_ready() -> bool:
+            return self._find(quiet=True) is not None
+
+        with building(self.path, is_ready=is_ready, quiet=quiet) as is_mine:
             return self._build(quiet) if is_mine else TokenStore(self.path)
 
-    def _is_ready(self) -> bool:
-        return TokenStore.find(self.path) is not None
+    def _find(self, quiet: bool) -> TokenStore | None:
+        """Return the store if it is there and holds what was written."""
+        if not TokenStore.exists(self.path):
+            return None
+        try:
+            store = TokenStore(self.path)
+        except RuntimeError:
+            warn_of_damage(self.path / "manifest.json", "it is not what was written")
+            return None
+        return None if find_damage(store.checksums, quiet=quiet) else store
 
     def _build(self, quiet: bool) -> TokenStore:
         began = time.monotonic()

@@ -22,6 +22,7 @@ from pile_lightning.data.byte_level import bytes_of_tokens
 from pile_lightning.data.encoders import CheckedEncoder, Encoder, LibraryEncoder
 from pile_lightning.data.pieces import PIECE_LENGTH, pieces
 from pile_lightning.data.tiktoken_encoder import TiktokenEncoder, has_tiktoken, ranks_of
+from pile_lightning.whole_file import write_file
 
 __all__ = [
     "START_TOKEN",
@@ -117,7 +118,7 @@ class ByteTokenizer(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file that names the kind."""
-        Path(path).write_text(json.dumps({"model": _BYTES}), encoding="utf-8")
+        write_file(path, json.dumps({"model": _BYTES}))
 
     def fingerprint(self) -> str:
         """Return the kind."""
@@ -201,7 +202,7 @@ class FastTokenizer(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json``."""
-        self.backend.save(str(path))
+        write_file(path, self.backend.to_str(pretty=True))
 
     def fingerprint(self) -> str:
         """Return a hash of the ``tokenizer.json``."""
