@@ -19,6 +19,8 @@ _OF_A_RUN = frozenset({"trainer", "_cursor", "_loader", "_lane_cursors"})
 
 
 class _BringsDocuments(Protocol):
+    max_record_bytes: int
+
     def documents(self) -> Iterator[Document | Skipped]: ...
 
     def data_fingerprint(self) -> str: ...
@@ -26,7 +28,7 @@ class _BringsDocuments(Protocol):
 
 def override_source(data: _BringsDocuments) -> Source:
     """Return the documents of a data module as a source, of the one domain ``text``."""
-    return _OverrideSource(data=data, name="text")
+    return _OverrideSource(data=data, name="text", max_record_bytes=data.max_record_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

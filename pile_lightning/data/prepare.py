@@ -146,7 +146,7 @@ class Preparation:
         )
         domains = segments_by_domain(self.sources, made.parts)
         train, val = (counts_of(split, domains) for split in SPLITS)
-        self._check(train, val)
+        self._check(train, val, made.bad)
         parts = {part.name: part for its_parts in made.parts for part in its_parts}
         with writing_to(self.path.parent):
             store = write_store(
@@ -173,7 +173,11 @@ class Preparation:
     def _read(self, shards: Sequence[Sequence[Shard]]) -> Iterator[Text]:
         """Yield the documents of all sources, in order."""
         for source, its_shards in zip(self.sources, shards, strict=True):
-            bad = BadInput(source=source.name, max_bad_fraction=self.max_bad_fraction)
+            bad = BadInput(
+                source=source.name,
+                max_bad_fraction=self.max_bad_fraction,
+                max_record_bytes=source.record_limit,
+            )
             items = (item for shard in its_shards for item in source.read(shard))
             yield from texts_of(bad.documents(items))
 
@@ -213,11 +217,12 @@ class Preparation:
             for source, its_shards in zip(self.sources, shards, strict=True)
         ]
 
-    def _check(self, train: StreamCounts, val: StreamCounts) -> None:
+    def _check(self, train: StreamCounts, val: StreamCounts, bad: Sequence[BadInput]) -> None:
+        left_out = "".join(f"\n{source.describe()}" for source in bad if source.num_bad)
         where = ", ".join(repr(source.name) for source in self.sources)
         if not train.documents + val.documents and self.train:
             raise ValueError(
-                f"the sources ({where}) hold no text; give documents that are not empty"
+                f"the sources ({where}) hold no text; give documents that are not empty{left_out}"
             )
         if not train.documents and self.train:
             raise ValueError(

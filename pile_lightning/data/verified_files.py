@@ -2,8 +2,8 @@
 
 A disk that loses a block, a bit that flips and a copy that was mixed up leave files of the right
 length, which would be read as other text. All files of a store are compared with the checksums that
-were taken when they were written, once a process and before anything is read, at 2 GB a second and
-core where the disk gives as much.
+were taken when they were written, once a process and before anything is read, at 1 to 2 GB a second
+and core where the disk gives as much.
 """
 
 import json
