@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "pile_lightning"
 COMMON = {
     "batch",
     "checkpoint_settings",
+    "checksum",
     "config",
     "config_file",
     "device",
@@ -23,6 +24,7 @@ COMMON = {
 MAY_IMPORT = {
     "batch": set(),
     "checkpoint_settings": {"config"},
+    "checksum": set(),
     "config": set(),
     "config_file": set(),
     "device": set(),

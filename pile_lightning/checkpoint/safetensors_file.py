@@ -4,14 +4,13 @@ The library's writer takes no checksum and hides the reason of a failed write; i
 """
 
 import json
-import os
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
+
+from pile_lightning.checksum import Checksum, SummingFile, checksum
 
 __all__ = ["DTYPES", "Checksum", "SummingFile", "checksum", "dtype_name", "write_safetensors"]
 
@@ -30,57 +29,6 @@ DTYPES = {
     torch.bool: "BOOL",
 }
 """Types of tensors and how the format names them."""
-
-_PIECE = 2**24  # bytes
-
-
-class Checksum(NamedTuple):
-    """What tells a whole file from a damaged one."""
-
-    size: int
-    """Bytes."""
-    crc32: int
-    """Of all bytes."""
-
-
-class SummingFile:
-    """A file that is written once, front to back, and takes the checksum of what passes.
-
-    Args:
-        file: Where it goes.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.size = 0
-        self.crc32 = 0
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Write all of ``data``."""
-        view = memoryview(data).cast("B")
-        for start in range(0, len(view), _PIECE):
-            piece = view[start : start + _PIECE]
-            self.file.write(piece)
-            self.crc32 = zlib.crc32(piece, self.crc32)
-        self.size += len(view)
-        return len(view)
-
-    def sync(self) -> Checksum:
-        """Bring it to the disk, and return its checksum."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        return Checksum(self.size, self.crc32)
-
-
-def checksum(path: Path) -> Iterator[Checksum]:
-    """Yield the checksum of the file read so far; the last is that of the file."""
-    size = crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            size, crc = size + len(piece), zlib.crc32(piece, crc)
-            yield Checksum(size, crc)
-    if not size:
-        yield Checksum(0, 0)
 
 
 def dtype_name(name: str, tensor: Tensor) -> str:

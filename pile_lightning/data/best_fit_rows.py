@@ -38,6 +38,7 @@ class BestFitRows(TrainingRows):
     def spans(self, rows: Ints) -> Spans:
         """Return what rows show: the pieces of each, side by side."""
         pack = self.pack
+        pack.check_length()
         first = np.where(rows > 0, pack.row_ends[rows - 1], 0)
         count = pack.row_ends[rows] - first
         behind = np.cumsum(count)

@@ -14,7 +14,13 @@ __all__ = ["PACKINGS", "check_fingerprint", "check_settings", "check_trainer", "
 PACKINGS = ("split", "best_fit")
 """Ways to put documents into rows."""
 
-_LEAST = {"seq_len": 1, "batch_size": 1, "val_batch_size": 1, "num_workers": 0}
+_LEAST = {
+    "seq_len": 1,
+    "batch_size": 1,
+    "val_batch_size": 1,
+    "num_workers": 0,
+    "max_record_bytes": 1,
+}
 
 
 class _Settings(Protocol):

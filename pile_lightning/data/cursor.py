@@ -15,14 +15,10 @@ __all__ = ["RowCursor"]
 
 
 class RowCursor:
-    """Counts the rows of finished optimizer steps, over all ranks and all runs before this one.
+    """Counts the rows of finished optimizer steps, over all ranks and all runs before this one."""
 
-    Args:
-        batch_size: Rows of one optimizer step.
-    """
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
+    def __init__(self) -> None:
+        self._batch_size = 1
         self._start = 0
         self._steps_before = 0
         self._accumulated = 1
@@ -34,7 +30,7 @@ class RowCursor:
         """Rows behind the cursor: the position of the first row of the next optimizer step."""
         if self._loaded is not None:
             return int(self._loaded["rows"])
-        return self._start + (self._steps() - self._steps_before) * self.batch_size
+        return self._start + (self._steps() - self._steps_before) * self._batch_size
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, equal on all ranks."""
@@ -44,11 +40,20 @@ class RowCursor:
         """Go on from a state when the next run begins."""
         self._loaded = {"rows": state["rows"], "accumulated": state["accumulated"]}
 
-    def begin(self, trainer: "Trainer | None") -> None:
-        """Start or go on counting for a trainer, whose own progress has been restored by now."""
+    def begin(self, trainer: "Trainer | None", batch_size: int) -> None:
+        """Start or go on counting for a trainer, whose own progress has been restored by now.
+
+        Args:
+            trainer: Who trains.
+            batch_size: Rows of one optimizer step from now on.
+        """
         loaded, self._loaded = self._loaded, None
         if loaded is None and trainer is self._trainer:
-            return  # asked for the loader again, within a run or for more steps
+            # asked for the loader again, within a run or for more steps
+            self._start, self._steps_before = self.rows, self._steps()
+            self._batch_size = batch_size
+            return
+        self._batch_size = batch_size
         self._trainer = trainer
         self._start = loaded["rows"] if loaded else 0
         self._accumulated = trainer.accumulate_grad_batches if trainer else 1

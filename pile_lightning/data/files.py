@@ -89,10 +89,16 @@ class FileSource(ShardedSource):
         assert isinstance(shard, FileShard), f"{shard.name} is no shard of a FileSource"
         return divide(shard, num_bytes)
 
+    @property
+    def _fields(self) -> Fields:
+        return Fields(
+            text_key=self.text_key, domain_key=self.domain_key, max_record_bytes=self.record_limit
+        )
+
     def read(self, shard: Shard, start: int = 0) -> Iterator[Document | Skipped]:
         """Yield what a shard of ``shards()`` holds, from the item numbered ``start`` on."""
         assert isinstance(shard, FileShard), f"{shard.name} is no shard of a FileSource"
-        return read(shard, Fields(text_key=self.text_key, domain_key=self.domain_key), start)
+        return read(shard, self._fields, start)
 
 
 @dataclass(frozen=True, kw_only=True)

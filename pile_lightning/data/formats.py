@@ -10,7 +10,7 @@ from pile_lightning.data.jsonl import LinePlaces, read_range, read_records
 from pile_lightning.data.lines import split_lines
 from pile_lightning.data.listing import File
 from pile_lightning.data.parquet import ranges_of_groups, read_groups
-from pile_lightning.data.readers import EMPTY, WRONG_UTF8, Document, Fields, Skipped
+from pile_lightning.data.readers import EMPTY, WRONG_UTF8, Document, Fields, Skipped, too_large
 from pile_lightning.data.source import Shard
 
 __all__ = ["FORMATS", "FileShard", "Format", "cut", "divide", "format_of", "read"]
@@ -142,14 +142,19 @@ def _read_text(shard: FileShard, fields: Fields, start: int) -> Iterator[Documen
     if start:
         return
     name = shard.file.name
-    parts = list(_chunks(shard))
-    damage = next((part for part in parts if isinstance(part, Damage)), None)
-    if damage is not None:
-        yield Skipped(damage.reason, name)
-        return
+    parts, num_bytes = [], 0
+    for part in _chunks(shard):
+        if isinstance(part, Damage):
+            yield Skipped(part.reason, name)
+            return
+        parts.append(part)
+        num_bytes += len(part)
+        if num_bytes > fields.max_record_bytes:
+            yield Skipped(too_large(fields.max_record_bytes), name)
+            return
     try:
         # bytes, not text mode: line ends stay as they are
-        text = b"".join(part for part in parts if isinstance(part, bytes)).decode("utf-8-sig")
+        text = b"".join(parts).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         yield Skipped(WRONG_UTF8, f"{name}, byte {error.start}")
     else:
@@ -158,7 +163,7 @@ def _read_text(shard: FileShard, fields: Fields, start: int) -> Iterator[Documen
 
 def _read_jsonl(shard: FileShard, fields: Fields, start: int) -> Iterator[Document | Skipped]:
     if shard.part is None:
-        lines = split_lines(_chunks(shard))
+        lines = split_lines(_chunks(shard), fields.max_record_bytes)
         yield from read_records(lines, LinePlaces(shard.file.name), fields, start)
     else:
         with shard.file.open() as opened:

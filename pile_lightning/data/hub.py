@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pile_lightning.data.hub_errors import cannot_read, loading
 from pile_lightning.data.listing import walk
 from pile_lightning.data.parquet import rows_of
-from pile_lightning.data.readers import WRONG_UTF8, Document, Fields, MissingField, Skipped
+from pile_lightning.data.readers import Document, Fields, MissingField, Skipped
 from pile_lightning.data.source import Shard, ShardedSource
 from pile_lightning.file_names import check_file_name
 
@@ -116,7 +116,7 @@ class _DatasetSource(ShardedSource):
         else:
             assert isinstance(shard, _Rows), f"{shard.name} is no shard of a {type(self).__name__}"
             number += shard.begin
-            rows = _rows_between(dataset, number, shard.end, columns)
+            rows = _rows_between(dataset, number, shard.end, columns, self.record_limit)
         fields = Fields(text_key=self.text_key, domain_key=self.domain_key)
         keys = tuple(dataset.column_names or ())
         while True:
@@ -127,8 +127,8 @@ class _DatasetSource(ShardedSource):
                 return
             except Exception as error:
                 raise OSError(cannot_read(f"{self.path} at {name}", error)) from error
-            if row is None:
-                yield Skipped(WRONG_UTF8, name)
+            if isinstance(row, str):
+                yield Skipped(row, name)
             else:
                 item = fields.item(row, name)
                 yield MissingField(*item, keys) if keys and isinstance(item, MissingField) else item
@@ -249,8 +249,8 @@ class HubDataset(_DatasetSource):
 
 
 def _rows_between(
-    dataset: "Dataset", begin: int, end: int, keys: Sequence[str]
-) -> Iterator[dict[str, Any] | None]:
+    dataset: "Dataset", begin: int, end: int, keys: Sequence[str], max_record_bytes: int
+) -> Iterator[dict[str, Any] | str]:
     # a field in a column, or a column that is called so itself
     columns = {name for key in keys for name in (key, key.partition(".")[0])}
     if begin < end:
@@ -259,7 +259,7 @@ def _rows_between(
         if there:  # a table without columns has no rows either
             part = part.select_columns(there)
         for table in part.with_format("arrow").iter(_ROWS):
-            yield from rows_of(table)
+            yield from rows_of(table, max_record_bytes)
 
 
 def _folder_identity(folder: Path) -> str:

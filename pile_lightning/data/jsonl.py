@@ -11,9 +11,17 @@ from typing import BinaryIO, Protocol
 
 import orjson
 
-from pile_lightning.data.lines import Cut, count_lines, lines_of_range
+from pile_lightning.data.lines import Cut, LongLine, count_lines, lines_of_range
 from pile_lightning.data.listing import File
-from pile_lightning.data.readers import EMPTY, SURROGATE, WRONG_UTF8, Document, Fields, Skipped
+from pile_lightning.data.readers import (
+    EMPTY,
+    SURROGATE,
+    WRONG_UTF8,
+    Document,
+    Fields,
+    Skipped,
+    too_large,
+)
 
 __all__ = ["LinePlaces", "Places", "read_range", "read_records"]
 
@@ -83,12 +91,12 @@ def read_range(
 ) -> Iterator[Document | Skipped]:
     """Yield the records that begin in one of the ranges of ``range_bytes`` of a large file."""
     begin, end = part
-    first, lines = lines_of_range(opened, begin, end)
+    first, lines = lines_of_range(opened, begin, end, fields.max_record_bytes)
     yield from read_records(lines, RangePlaces(file, begin, range_bytes, first), fields, start)
 
 
 def read_records(
-    lines: Iterable[bytes | Cut], places: Places, fields: Fields, start: int = 0
+    lines: Iterable[bytes | LongLine | Cut], places: Places, fields: Fields, start: int = 0
 ) -> Iterator[Document | Skipped]:
     r"""Yield the text of each line's JSON object; blank lines are none, and are not counted.
 
@@ -114,11 +122,14 @@ def read_records(
             start = max(0, start - len(items))
             continue
         at = offset
-        offset += len(line) + 1
-        if not line or line.isspace():
+        offset += (line.num_bytes if isinstance(line, LongLine) else len(line)) + 1
+        if not line or (isinstance(line, bytes) and line.isspace()):
             continue
         if start:
             start -= 1
+            continue
+        if isinstance(line, LongLine):
+            yield Skipped(too_large(fields.max_record_bytes), places.skipped(number, at))
             continue
         item = _item(line, places.document(number, at), fields)
         if isinstance(item, Skipped):

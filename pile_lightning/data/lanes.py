@@ -95,6 +95,8 @@ class LaneSource:
     """Bound of the content hash below which a document is held out."""
     window_bytes: int
     """A window is full when it holds so much text."""
+    max_bad_fraction: float = 0.001
+    """Share of the records that may be bad, see ``BadInput``."""
     shuffle: bool = True
     """Whether the documents of a window are shuffled."""
     once: bool = False
@@ -124,7 +126,11 @@ class Lane(ABC, Generic[Item]):
         bad: BadInput | None = None,
     ) -> None:
         self.common, self.lane, self.encode = common, lane, encode
-        self.bad = bad or BadInput(source=common.source.name)
+        self.bad = bad or BadInput(
+            source=common.source.name,
+            max_bad_fraction=common.max_bad_fraction,
+            max_record_bytes=common.source.record_limit,
+        )
         self.cursor = cursor
         """Where the lane is: at its beginning, or after the last row that it gave."""
         self._window: list[Item] = []

@@ -20,7 +20,7 @@ __all__ = [
     "BatchLoader",
     "Batches",
     "FiniteBatchLoader",
-    "once",
+    "Once",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -31,14 +31,20 @@ _ROWS_AT_ONCE = 2048
 _TOKENS_AT_ONCE = 1 << 15
 
 
-def once(num_rows: int) -> Callable[[Ints], Ints]:
-    """Return the order that gives every row once and then rows that predict nothing.
+@dataclass(frozen=True)
+class Once:
+    """The order that gives every row once and then rows that predict nothing.
 
     Example:
-        >>> once(2)(np.arange(4)).tolist()
+        >>> Once(2)(np.arange(4)).tolist()
         [0, 1, -1, -1]
     """
-    return lambda positions: np.where(positions < num_rows, positions, -1)
+
+    num_rows: int
+
+    def __call__(self, positions: Ints) -> Ints:
+        """Return the row at each position, -1 behind the last."""
+        return np.where(positions < self.num_rows, positions, -1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,6 +12,7 @@ from pile_lightning.data.parts import Part
 from pile_lightning.data.policy import BadInput
 from pile_lightning.data.progress import Progress
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.verified_files import find_damage
 from pile_lightning.data.workers import run_jobs
 
 __all__ = ["MadeParts", "make_parts"]
@@ -51,7 +52,7 @@ def make_parts(
         quiet: Whether to show no progress.
     """
     named = {plan.name: plan for its_plans in plans for plan in its_plans}
-    parts = _finished(named, folder)
+    parts = _undamaged(_finished(named, folder), folder, quiet)
     bytes_found = sum(part.counts.num_bytes for part in parts.values())
     firsts = {its_plans[0].name for its_plans in plans if its_plans}
     missing = [plan for name, plan in named.items() if name not in parts]
@@ -98,6 +99,18 @@ def make_parts(
 def _finished(names: Iterable[str], folder: Path) -> dict[str, Part]:
     loaded = {name: Part.load(folder, name) for name in names}
     return {name: part for name, part in loaded.items() if part is not None}
+
+
+def _undamaged(parts: dict[str, Part], folder: Path, quiet: bool) -> dict[str, Part]:
+    """Return the parts that hold what was written."""
+    files = {
+        folder / f"{name}.{end}": (name, checksum)
+        for name, part in parts.items()
+        for end, checksum in part.checksums.items()
+    }
+    damaged = find_damage({path: checksum for path, (_, checksum) in files.items()}, quiet=quiet)
+    lost = {files[path][0] for path in damaged}
+    return {name: part for name, part in parts.items() if name not in lost}
 
 
 class _Tally:

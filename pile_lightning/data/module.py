@@ -16,12 +16,12 @@ from lightning import LightningDataModule
 from pile_lightning.batch import TokenBatch, without_needless_mask
 from pile_lightning.data.checks import check_fingerprint, check_settings, check_trainer, share
 from pile_lightning.data.cursor import RowCursor
-from pile_lightning.data.loader import Batches, FiniteBatchLoader, once
+from pile_lightning.data.loader import Batches, FiniteBatchLoader, Once
 from pile_lightning.data.mixing import MixtureConfig
 from pile_lightning.data.override import arguments_of_init, fingerprint_of_class, override_source
 from pile_lightning.data.packing import ScoringRows
 from pile_lightning.data.prepare import Preparation
-from pile_lightning.data.readers import Document, Skipped
+from pile_lightning.data.readers import MAX_RECORD_BYTES, Document, Skipped
 from pile_lightning.data.short_rows import ShortRowsConfig, ShortStage
 from pile_lightning.data.sources import Source, as_sources
 from pile_lightning.data.store import FORMAT, TokenStore
@@ -58,6 +58,7 @@ class TextModule(LightningDataModule):
         mixture: Shares of the domains in training; by default each has what it has by nature.
         max_bad_fraction: Share of a source's records that may be unreadable, beside the first ten;
             they are left out and counted. 0 stops at the first.
+        max_record_bytes: A larger line, row or document is bad, and is not held in memory.
         seed: Of the order of rows.
         num_workers: Loader processes; reading prepared rows is faster without.
         num_proc: Processes that prepare; by default one for each core.
@@ -81,6 +82,7 @@ class TextModule(LightningDataModule):
         val_fraction: float = 0.05,
         mixture: MixtureConfig | None = None,
         max_bad_fraction: float = 0.001,
+        max_record_bytes: int = MAX_RECORD_BYTES,
         seed: int = 0,
         num_workers: int = 0,
         num_proc: int | None = None,
@@ -88,7 +90,7 @@ class TextModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self._init_arguments = arguments_of_init(self)
-        self.sources = as_sources(sources)
+        self.sources = tuple(s.limited(max_record_bytes) for s in as_sources(sources))
         self.tokenizer_spec = tokenizer
         self.seq_len = seq_len
         self.packing = packing
@@ -99,13 +101,14 @@ class TextModule(LightningDataModule):
         self.val_fraction = val_fraction
         self.mixture_config = mixture
         self.max_bad_fraction = max_bad_fraction
+        self.max_record_bytes = max_record_bytes
         self.seed = seed
         self.num_workers = num_workers
         self.num_proc = num_proc
-        cache = cache_dir or os.environ.get("PILE_CACHE") or "~/.cache/pile_lightning"
-        self.cache_dir = Path(cache).expanduser()
+        cache = Path(cache_dir or os.environ.get("PILE_CACHE") or "~/.cache/pile_lightning")
+        self.cache_dir = cache.expanduser()
         check_settings(self)
-        self._cursor = RowCursor(batch_size)
+        self._cursor = RowCursor()
         self._loaded_fingerprint: dict[str, Any] | None = None
 
     @classmethod
@@ -151,11 +154,8 @@ class TextModule(LightningDataModule):
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; one that is trained on the data is there after ``prepare_data``."""
-        return (
-            self._given_tokenizer
-            if bpe_vocab_size(self.tokenizer_spec) is None
-            else self.store.tokenizer
-        )
+        trained = bpe_vocab_size(self.tokenizer_spec) is not None
+        return self.store.tokenizer if trained else self._given_tokenizer
 
     def vocabulary_difference(self, other: str) -> str | None:
         """Say an id that another tokenizer means otherwise by; None where there is none.
@@ -175,13 +175,13 @@ class TextModule(LightningDataModule):
         trained = bpe_vocab_size(self.tokenizer_spec) is not None
         tokenizer = self.tokenizer_spec if trained else self._given_tokenizer.fingerprint()
         names = [source.name for source in self._sources]
-        key = json.dumps(
-            [FORMAT, self.data_fingerprint(), names, tokenizer, *self._store_settings()]
-        )
+        made_of = [FORMAT, self.data_fingerprint(), names, tokenizer, *self._store_settings()]
+        key = json.dumps(made_of)
         return self.cache_dir / hashlib.sha256(key.encode()).hexdigest()[:20]
 
     def _store_settings(self) -> list[Any]:
-        return [self.val_fraction, self.max_bad_fraction]
+        limits = (source.record_limit for source in self._sources)
+        return [self.val_fraction, self.max_bad_fraction, *limits]
 
     @cached_property
     def store(self) -> TokenStore:
@@ -216,16 +216,16 @@ class TextModule(LightningDataModule):
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
         """Move a batch to the device; it is made on the CPU, where nothing is to be done."""
-        if device.type == "cpu":
-            return batch  # a tenth of a millisecond less than asking every tensor
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        on_cpu = device.type == "cpu"  # a tenth of a millisecond less than asking every tensor
+        return batch if on_cpu else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _resume(self) -> None:
         """Check that a checkpoint's rows are this run's, and go on counting them."""
+        check_settings(self)  # a tuner or a user may have set another batch_size
         if self._loaded_fingerprint is not None:
             check_fingerprint(self._loaded_fingerprint, self.fingerprint())
             self._loaded_fingerprint = None
-        self._cursor.begin(self.trainer)
+        self._cursor.begin(self.trainer, self.batch_size)
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -248,7 +248,7 @@ class TextModule(LightningDataModule):
             part = share(self.trainer, "val_batch_size", self.val_batch_size, accumulated=False)
         num_batches = -(-rows.num_rows // (part.num_rows * part.num_ranks))
         return FiniteBatchLoader(
-            Batches(rows=rows, order=once(rows.num_rows), share=part, num_batches=num_batches),
+            Batches(rows=rows, order=Once(rows.num_rows), share=part, num_batches=num_batches),
             num_workers=self.num_workers,
             pin_memory=self._pin_memory,
         )

@@ -1,5 +1,6 @@
 """What a sub-class of ``TextData`` that yields its own documents is known by."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -13,7 +14,13 @@ from pile_lightning.data.sources import Source
 __all__ = ["arguments_of_init", "fingerprint_of_class", "override_source"]
 
 
+_OF_A_RUN = frozenset({"trainer", "_cursor", "_loader", "_lane_cursors"})
+"""Attributes of a data module that a process which only reads its documents does not get."""
+
+
 class _BringsDocuments(Protocol):
+    max_record_bytes: int
+
     def documents(self) -> Iterator[Document | Skipped]: ...
 
     def data_fingerprint(self) -> str: ...
@@ -21,7 +28,7 @@ class _BringsDocuments(Protocol):
 
 def override_source(data: _BringsDocuments) -> Source:
     """Return the documents of a data module as a source, of the one domain ``text``."""
-    return _OverrideSource(data=data, name="text")
+    return _OverrideSource(data=data, name="text", max_record_bytes=data.max_record_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,14 @@ class _OverrideSource(Source):
 
     def fingerprint(self) -> str:
         return self.data.data_fingerprint()
+
+    def __getstate__(self) -> dict[str, Any]:
+        data = copy.copy(self.data)
+        data.__dict__.update(dict.fromkeys(_OF_A_RUN.intersection(data.__dict__)))
+        return self.__dict__ | {"data": data}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
 
 def arguments_of_init(instance: object) -> dict[str, Any]:

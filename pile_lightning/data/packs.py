@@ -6,11 +6,9 @@ domains follow one another. ``pack.json`` comes last; a folder without it is no 
 packed a million at a time, so that memory stays flat.
 """
 
-import json
-import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,18 +18,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pile_lightning.checksum import Checksum, SummingFile
 from pile_lightning.data.best_fit import best_fit, cut_documents
 from pile_lightning.data.build_lock import building
 from pile_lightning.data.cache_errors import writing_to
-from pile_lightning.data.parts import publish, write_json
 from pile_lightning.data.store import TokenStore
 from pile_lightning.data.token_stream import TokenStream
+from pile_lightning.data.verified_files import (
+    find_damage,
+    publish,
+    read_json,
+    warn_of_damage,
+    write_json,
+)
 
 __all__ = ["Pack", "make_pack", "open_pack", "write_pack"]
 
 Ints = npt.NDArray[np.int64]
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "pack.json"
 _FILES = {"starts": "<i8", "lengths": "<i4", "row_ends": "<i8"}
 _PIECES_AT_ONCE = 1 << 20
@@ -45,6 +50,8 @@ class Pack:
     rows_by_domain: tuple[int, ...]
     """Number of rows of each domain."""
     num_pieces: int
+    checksums: Mapping[str, Checksum]
+    """What was written to each file."""
 
     @cached_property
     def starts(self) -> npt.NDArray[Any]:
@@ -67,8 +74,17 @@ class Pack:
         # as a plain array: the class that maps costs 5 us wherever it is indexed
         return np.asarray(np.memmap(self.path / name, _FILES[name], mode="r", shape=(size,)))
 
+    def check_length(self) -> None:
+        """Raise RuntimeError where a file was cut: reading a map past its end kills the process."""
+        for name, expected in self.checksums.items():
+            if (self.path / name).stat().st_size < expected.size:
+                raise RuntimeError(
+                    f"the prepared data have lost the end of {self.path / name}; call "
+                    f"prepare_data() (a Trainer does when it starts), which makes it again"
+                )
+
     def __getstate__(self) -> dict[str, Any]:
-        names = ("path", "rows_by_domain", "num_pieces")
+        names = ("path", "rows_by_domain", "num_pieces", "checksums")
         return {name: self.__dict__[name] for name in names}
 
 
@@ -94,10 +110,18 @@ def make_pack(store: TokenStore, *, seq_len: int, quiet: bool = False) -> Pack:
         CacheError: Where the store's folder cannot be written.
     """
     folder = _folder(store, seq_len)
-    pack = _find(store, seq_len)
+
+    def find(quiet: bool) -> Pack | None:
+        pack = _find(store, seq_len)
+        if pack is None:
+            return None
+        files = {folder / name: checksum for name, checksum in pack.checksums.items()}
+        return None if find_damage(files, quiet=quiet) else pack
+
+    pack = find(quiet)
     if pack is None:
         with building(
-            folder, is_ready=lambda: _find(store, seq_len) is not None, quiet=quiet
+            folder, is_ready=lambda: find(quiet=True) is not None, quiet=quiet
         ) as is_mine:
             if is_mine:
                 with writing_to(store.path.parent):
@@ -113,20 +137,23 @@ def _folder(store: TokenStore, seq_len: int) -> Path:
 def _find(store: TokenStore, seq_len: int) -> Pack | None:
     folder = _folder(store, seq_len)
     try:
-        plain = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        plain = read_json(folder / _MANIFEST)
         if plain["made_of"] != _made_of(store):
             return None
         pack = Pack(
             path=folder,
             rows_by_domain=tuple(plain["rows_by_domain"]),
             num_pieces=plain["num_pieces"],
+            checksums={name: Checksum(*plain["checksums"][name]) for name in _FILES},
         )
-        sizes = dict.fromkeys(_FILES, pack.num_pieces) | {"row_ends": sum(pack.rows_by_domain)}
-        for name, size in sizes.items():
-            if (folder / name).stat().st_size != size * np.dtype(_FILES[name]).itemsize:
+        for name, checksum in pack.checksums.items():
+            if (folder / name).stat().st_size != checksum.size:
                 return None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # nothing, or what a broken disk left: it is made again
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        warn_of_damage(folder / _MANIFEST, "it is not what was written")
+        return None
     return pack
 
 
@@ -145,6 +172,7 @@ def _build(store: TokenStore, folder: Path, seq_len: int, quiet: bool) -> None:
             "made_of": _made_of(store),
             "rows_by_domain": pack.rows_by_domain,
             "num_pieces": pack.num_pieces,
+            "checksums": pack.checksums,
         }
         write_json(unfinished / _MANIFEST, manifest)
         folder.mkdir(exist_ok=True)
@@ -166,7 +194,7 @@ def write_pack(streams: Sequence[TokenStream], folder: Path, *, seq_len: int) ->
     """Pack the documents of each domain, write the files and return the pack."""
     rows_by_domain, num_pieces = [0] * len(streams), 0
     with ExitStack() as stack:
-        files = [stack.enter_context((folder / name).open("wb")) for name in _FILES]
+        files = [SummingFile(stack.enter_context((folder / name).open("wb"))) for name in _FILES]
         for domain, stream in enumerate(streams):
             for starts, lengths in _pieces(stream, seq_len):
                 items, row_ends = best_fit(lengths, capacity=seq_len)
@@ -175,10 +203,13 @@ def write_pack(streams: Sequence[TokenStream], folder: Path, *, seq_len: int) ->
                     file.write(column.astype(dtype).data)
                 rows_by_domain[domain] += len(row_ends)
                 num_pieces += len(items)
-        for file in files:
-            file.flush()
-            os.fsync(file.fileno())
-    return Pack(path=folder, rows_by_domain=tuple(rows_by_domain), num_pieces=num_pieces)
+        checksums = {name: file.sync() for name, file in zip(_FILES, files, strict=True)}
+    return Pack(
+        path=folder,
+        rows_by_domain=tuple(rows_by_domain),
+        num_pieces=num_pieces,
+        checksums=checksums,
+    )
 
 
 def _pieces(stream: TokenStream, seq_len: int) -> Iterator[tuple[Ints, Ints]]:

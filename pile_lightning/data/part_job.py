@@ -55,7 +55,12 @@ class PartJob:
 
     def __call__(self, report: Callable[[Report], None]) -> Part:
         """Make the part, and tell how far it is."""
-        bad = BadInput(source=self.plan.source.name, max_bad_fraction=self.max_bad_fraction)
+        source = self.plan.source
+        bad = BadInput(
+            source=source.name,
+            max_bad_fraction=self.max_bad_fraction,
+            max_record_bytes=source.record_limit,
+        )
         writer = PartWriter(self.plan.name, self.unfinished, self.tokenizer)
         limit = self.plan.held_out_bytes
         num_bytes = written = held_out = 0

@@ -14,7 +14,7 @@ from pile_lightning.data.source import Shard, Source
 
 __all__ = ["FORMAT", "PartPlan", "PartSettings", "group_shards", "shard_key"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout; what has another version is made again."""
 
 _MEAN_BYTES = 2 << 20
@@ -69,7 +69,7 @@ class PartPlan:
 def shard_key(source: Source, shard: Shard) -> str:
     """Return what stays the same as long as a shard gives the same documents."""
     kind = type(source)
-    listing = [kind.__module__, kind.__qualname__, shard.name, shard.identity]
+    listing = [kind.__module__, kind.__qualname__, shard.name, shard.identity, source.record_limit]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
 
 

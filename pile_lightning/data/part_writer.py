@@ -5,20 +5,21 @@ segment collects its own, in memory as long as the part is small, else in a file
 are joined at the end. A part is made in a folder for unfinished work and moved when it is whole.
 """
 
-import os
 import shutil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pile_lightning.checksum import Checksum, SummingFile
 from pile_lightning.data.cache_errors import writing_to
 from pile_lightning.data.content import SequenceHash
-from pile_lightning.data.parts import SPLITS, Part, PartSegment, publish
+from pile_lightning.data.parts import SPLITS, Part, PartSegment
 from pile_lightning.data.policy import BadInput
 from pile_lightning.data.token_stream import DOCUMENT_DTYPE, StreamCounts
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.verified_files import publish
 
 __all__ = ["PartWriter"]
 
@@ -83,20 +84,21 @@ class PartWriter:
         segments = sorted(self._segments.items(), key=_place)
         stem = self.unfinished / self.name
         files = [stem.with_suffix(end) for end in (".tokens", ".documents", ".json")]
-        part = Part(
-            name=self.name,
-            dtype=self._dtype.str,
-            exact_bytes=self.table is not None,
-            bad=bad,
-            segments=tuple(
-                PartSegment(split, domain, segment.counts, segment.content)
-                for (split, domain), segment in segments
-            ),
-        )
         with writing_to(folder.parent):
-            _join(files[0], [segment.tokens for _, segment in segments])
+            tokens = _join(files[0], [segment.tokens for _, segment in segments])
             ends = [segment.ends for _, segment in segments]
-            _join(files[1], [*ends, *(segment.sizes for _, segment in segments)])
+            documents = _join(files[1], [*ends, *(segment.sizes for _, segment in segments)])
+            part = Part(
+                name=self.name,
+                dtype=self._dtype.str,
+                exact_bytes=self.table is not None,
+                bad=bad,
+                segments=tuple(
+                    PartSegment(split, domain, segment.counts, segment.content)
+                    for (split, domain), segment in segments
+                ),
+                checksums={"tokens": tokens, "documents": documents},
+            )
             part.save(self.unfinished)
             publish(files, folder)
         return part
@@ -138,15 +140,15 @@ class _Spool:
         if self._in_memory:
             # opened each time: there may be more segments than files that may be open
             with self.path.open("ab") as file:
-                file.write(self._in_memory)
+                file.write(memoryview(self._in_memory))
             self._in_memory = bytearray()
 
-    def move_to(self, file: BinaryIO) -> None:
+    def move_to(self, file: SummingFile) -> None:
         if self.path.exists():
             with self.path.open("rb") as spilled:
                 shutil.copyfileobj(spilled, file, 1 << 20)
             self.path.unlink()
-        file.write(self._in_memory)
+        file.write(memoryview(self._in_memory))
 
 
 def _place(item: tuple[tuple[str, str | None], _Segment]) -> tuple[int, bool, str]:
@@ -158,9 +160,9 @@ def _number(value: int) -> bytes:
     return value.to_bytes(DOCUMENT_DTYPE.itemsize, "little")
 
 
-def _join(path: Path, spools: list[_Spool]) -> None:
-    with path.open("wb") as file:
+def _join(path: Path, spools: list[_Spool]) -> Checksum:
+    with path.open("wb") as opened:
+        file = SummingFile(opened)
         for spool in spools:
             spool.move_to(file)
-        file.flush()
-        os.fsync(file.fileno())
+        return file.sync()

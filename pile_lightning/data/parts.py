@@ -4,25 +4,25 @@
 of the source. ``NAME.documents`` holds where each document ends in its segment, then each
 document's size in UTF-8 bytes. ``NAME.json`` says which segments there are and what was skipped. It
 is written last and at once: where it is missing, or the others are not as long as it says, there is
-no part. Stores share the parts of a folder.
+no part. It holds their checksums and its own. Stores share the parts of a folder.
 """
 
-import json
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pile_lightning.checksum import Checksum
 from pile_lightning.data.content import SequenceHash
 from pile_lightning.data.part_plan import FORMAT
 from pile_lightning.data.policy import BadInput
 from pile_lightning.data.token_stream import DOCUMENT_DTYPE, StreamCounts
+from pile_lightning.data.verified_files import read_json, warn_of_damage, write_json
 
-__all__ = ["SPLITS", "Part", "PartSegment", "part_is_whole", "publish", "write_json"]
+__all__ = ["SPLITS", "Part", "PartSegment", "part_is_whole"]
 
 SPLITS = ("train", "val")
 """The documents to learn from, and those held out."""
@@ -53,6 +53,8 @@ class Part:
     """What could not be read."""
     segments: tuple[PartSegment, ...]
     """In the order of the files."""
+    checksums: Mapping[str, Checksum]
+    """Of each file, by its suffix."""
 
     @property
     def counts(self) -> StreamCounts:
@@ -77,27 +79,39 @@ class Part:
         ]
         plain = {
             "format": FORMAT,
+            "name": self.name,
             "dtype": self.dtype,
             "exact_bytes": self.exact_bytes,
             "bad": {key: getattr(self.bad, key) for key in _COUNTED},
             "segments": segments,
+            "checksums": self.checksums,
         }
         write_json(folder / f"{self.name}.json", plain)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> "Part | None":
-        """Return the part of a name, or None where there is no whole one."""
+        """Return the part of a name, or None where there is no whole one.
+
+        Its files are only measured: see ``find_damage``.
+        """
+        path = folder / f"{name}.json"
         try:
-            plain = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            plain = read_json(path)
+            if plain["name"] != name:
+                raise ValueError(f"{path} is that of another part")
             part = cls(
                 name=name,
                 dtype=plain["dtype"],
                 exact_bytes=plain["exact_bytes"],
                 bad=_bad_input(plain["bad"]),
                 segments=tuple(map(_segment, plain["segments"])),
+                checksums={end: Checksum(*sums) for end, sums in plain["checksums"].items()},
             )
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None  # nothing, or what a broken disk left: it is made again
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            warn_of_damage(path, "it is not what was written")
+            return None
         return part if part_is_whole(folder, name, part.dtype, part.counts) else None
 
 
@@ -131,23 +145,3 @@ def _segment(plain: dict[str, Any]) -> PartSegment:
     counts = StreamCounts(**{key: plain[key] for key in ("documents", "tokens", "num_bytes")})
     content = SequenceHash(int(plain["content"], 16), counts.documents)
     return PartSegment(plain["split"], plain["domain"], counts, content)
-
-
-def write_json(path: Path, plain: Any) -> None:
-    """Write a JSON file through to the disk."""
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(plain, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def publish(files: Iterable[Path], folder: Path) -> None:
-    """Move finished files of the same disk into a folder, in order, each at once."""
-    for file in files:
-        os.replace(file, folder / file.name)
-    if os.name != "nt":  # so that the names, too, outlast a power cut
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

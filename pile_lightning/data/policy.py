@@ -9,7 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pile_lightning.data.readers import EMPTY, SURROGATE, Document, MissingField, Skipped
+from pile_lightning.data.readers import (
+    EMPTY,
+    MAX_RECORD_BYTES,
+    SURROGATE,
+    Document,
+    MissingField,
+    Skipped,
+    too_large,
+)
 
 __all__ = ["BadInput", "warn_of_bad_input"]
 
@@ -18,6 +26,8 @@ _RECORDS_BEFORE_JUDGING = 1000
 _TOLERATED = 10
 _PLACES_SHOWN = 3
 _KEYS_SHOWN = 10
+_KEYS_KEPT = 1000
+_KEY_LENGTH = 100
 
 
 @dataclass(kw_only=True)
@@ -45,6 +55,8 @@ class BadInput:
     """Name of the source, for messages."""
     max_bad_fraction: float = 0.001
     """Share of the records that may be bad, beside the first ten; 0 stops at the first."""
+    max_record_bytes: int = MAX_RECORD_BYTES
+    """Bytes of text that a document may have."""
     num_records: int = 0
     """Everything that was read."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -81,6 +93,8 @@ class BadInput:
         if isinstance(item, Document):
             if not item.text:
                 item = Skipped(EMPTY, item.name)
+            elif self._is_too_large(item.text):
+                item = Skipped(too_large(self.max_record_bytes), item.name)
             elif not _is_utf8(item.text):
                 item = Skipped(SURROGATE, item.name)
             else:
@@ -91,8 +105,15 @@ class BadInput:
             places.append(item.name)
         if isinstance(item, MissingField):
             self.missing[item.reason] += 1
-            self.keys.update(item.keys)
+            # records may have millions of them, each another
+            if len(self.keys) < _KEYS_KEPT:
+                self.keys.update(key[:_KEY_LENGTH] for key in item.keys[:_KEYS_KEPT])
         return None
+
+    def _is_too_large(self, text: str) -> bool:
+        limit = self.max_record_bytes
+        # no character takes more than four bytes, so most texts need no second look
+        return len(text) > limit // 4 and len(text.encode(errors="surrogatepass")) > limit
 
     def merge(self, other: "BadInput") -> None:
         """Add what another process counted in the same source."""

@@ -32,6 +32,7 @@ from pile_lightning.data.store_tokenizer import (
 from pile_lightning.data.token_stream import StreamCounts
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.verified_files import find_damage, warn_of_damage
 
 __all__ = ["Preparation"]
 
@@ -96,14 +97,26 @@ class Preparation:
             CacheError: Where the cache cannot be written.
             ValueError: For sources without text, or whose documents are all held out or none.
         """
-        store = TokenStore.find(self.path)
+        store = self._find(quiet)
         if store is not None:
             return store
-        with building(self.path, is_ready=self._is_ready, quiet=quiet) as is_mine:
+
+        def is_ready() -> bool:
+            return self._find(quiet=True) is not None
+
+        with building(self.path, is_ready=is_ready, quiet=quiet) as is_mine:
             return self._build(quiet) if is_mine else TokenStore(self.path)
 
-    def _is_ready(self) -> bool:
-        return TokenStore.find(self.path) is not None
+    def _find(self, quiet: bool) -> TokenStore | None:
+        """Return the store if it is there and holds what was written."""
+        if not TokenStore.exists(self.path):
+            return None
+        try:
+            store = TokenStore(self.path)
+        except RuntimeError:
+            warn_of_damage(self.path / "manifest.json", "it is not what was written")
+            return None
+        return None if find_damage(store.checksums, quiet=quiet) else store
 
     def _build(self, quiet: bool) -> TokenStore:
         began = time.monotonic()
@@ -133,7 +146,7 @@ class Preparation:
         )
         domains = segments_by_domain(self.sources, made.parts)
         train, val = (counts_of(split, domains) for split in SPLITS)
-        self._check(train, val)
+        self._check(train, val, made.bad)
         parts = {part.name: part for its_parts in made.parts for part in its_parts}
         with writing_to(self.path.parent):
             store = write_store(
@@ -160,7 +173,11 @@ class Preparation:
     def _read(self, shards: Sequence[Sequence[Shard]]) -> Iterator[Text]:
         """Yield the documents of all sources, in order."""
         for source, its_shards in zip(self.sources, shards, strict=True):
-            bad = BadInput(source=source.name, max_bad_fraction=self.max_bad_fraction)
+            bad = BadInput(
+                source=source.name,
+                max_bad_fraction=self.max_bad_fraction,
+                max_record_bytes=source.record_limit,
+            )
             items = (item for shard in its_shards for item in source.read(shard))
             yield from texts_of(bad.documents(items))
 
@@ -200,11 +217,12 @@ class Preparation:
             for source, its_shards in zip(self.sources, shards, strict=True)
         ]
 
-    def _check(self, train: StreamCounts, val: StreamCounts) -> None:
+    def _check(self, train: StreamCounts, val: StreamCounts, bad: Sequence[BadInput]) -> None:
+        left_out = "".join(f"\n{source.describe()}" for source in bad if source.num_bad)
         where = ", ".join(repr(source.name) for source in self.sources)
         if not train.documents + val.documents and self.train:
             raise ValueError(
-                f"the sources ({where}) hold no text; give documents that are not empty"
+                f"the sources ({where}) hold no text; give documents that are not empty{left_out}"
             )
         if not train.documents and self.train:
             raise ValueError(

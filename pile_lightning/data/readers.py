@@ -6,7 +6,18 @@ Here is also how a record, whatever format it was read from, becomes one of the 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["EMPTY", "SURROGATE", "WRONG_UTF8", "Document", "Fields", "MissingField", "Skipped"]
+__all__ = [
+    "EMPTY",
+    "MAX_RECORD_BYTES",
+    "SURROGATE",
+    "WRONG_UTF8",
+    "Document",
+    "Fields",
+    "MissingField",
+    "Skipped",
+    "too_large",
+]
+
 
 EMPTY = "empty text"
 """Reason of a document without any text: counted, but nothing that a user has to be warned of."""
@@ -17,7 +28,15 @@ WRONG_UTF8 = "wrong UTF-8"
 SURROGATE = "a lone surrogate"
 """Reason of text that cannot be written as UTF-8; JSON can hold it, as ``"\\ud800"``."""
 
+MAX_RECORD_BYTES = 128_000_000
+"""Bytes of the largest record where nothing else is set."""
+
 _ABSENT = object()
+
+
+def too_large(max_record_bytes: int) -> str:
+    """Return the reason of a record that is larger than allowed."""
+    return f"a record of more than max_record_bytes={max_record_bytes:,}"
 
 
 class Document(NamedTuple):
@@ -75,6 +94,8 @@ class Fields:
     """Field of the text."""
     domain_key: str | None = None
     """Field that names the domain; None where records do not."""
+    max_record_bytes: int = MAX_RECORD_BYTES
+    """Bytes of the largest line, row or document; what is larger is not held in memory."""
 
     def item(self, record: Any, name: str) -> Document | Skipped:
         """Return the document that a record holds, or why it holds none."""

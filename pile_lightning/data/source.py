@@ -1,5 +1,6 @@
 """A source: documents in a fixed order, whole or in shards that are read on their own."""
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from pile_lightning.data.readers import Document, Skipped
+from pile_lightning.data.readers import MAX_RECORD_BYTES, Document, Skipped
 
 __all__ = ["Shard", "ShardedSource", "Source"]
 
@@ -51,6 +52,8 @@ class Source(ABC):
     """The domain, under which metrics are logged."""
     weight: float | None = None
     """Share of the tokens in a mixture, relative to the others'; None: its natural share."""
+    max_record_bytes: int | None = None
+    """Bytes of the largest record; None: what the data module says."""
 
     def __post_init__(self) -> None:
         if self.weight is not None and not self.weight > 0:
@@ -58,6 +61,19 @@ class Source(ABC):
                 f"weight={self.weight} of source {self.name!r} is no share of a mixture; give a "
                 f"number above 0, leave the source out, or leave weight out for its natural share"
             )
+
+    @property
+    def record_limit(self) -> int:
+        """Bytes of the largest record."""
+        return MAX_RECORD_BYTES if self.max_record_bytes is None else self.max_record_bytes
+
+    def limited(self, max_record_bytes: int) -> "Source":
+        """Return the source with a largest record, unless it has one of its own."""
+        if self.max_record_bytes is not None:
+            return self
+        source = copy.copy(self)
+        object.__setattr__(source, "max_record_bytes", max_record_bytes)
+        return source
 
     @abstractmethod
     def documents(self) -> Iterator[Document | Skipped]:

@@ -16,11 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from pile_lightning.checksum import Checksum, checksum
 from pile_lightning.data.part_plan import FORMAT
-from pile_lightning.data.parts import SPLITS, Part, part_is_whole, publish, write_json
+from pile_lightning.data.parts import SPLITS, Part, part_is_whole
 from pile_lightning.data.store_domains import DomainSegments
-from pile_lightning.data.token_stream import Segment, StreamCounts, TokenStream
+from pile_lightning.data.token_stream import (
+    Segment,
+    StreamCounts,
+    TokenStream,
+    forget_open_files,
+)
 from pile_lightning.data.tokenizers import Tokenizer
+from pile_lightning.data.verified_files import publish, read_json, write_json
 from pile_lightning.file_names import check_file_name
 
 __all__ = [
@@ -48,13 +55,14 @@ class TokenStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        forget_open_files()
         if not self.exists(path):
             raise RuntimeError(
                 f"no data is prepared at {path}; call prepare_data() first (a Trainer does), and "
                 f"on several nodes give a cache_dir that all of them see"
             )
         try:
-            manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_json(path / _MANIFEST)
             self.manifest: dict[str, Any] = manifest
             self.domains: tuple[str, ...] = tuple(manifest["domains"])
             self.fingerprint: dict[str, Any] = manifest["fingerprint"]
@@ -68,7 +76,14 @@ class TokenStore:
                 split: [_stream(path, manifest, plain) for plain in manifest["segments"][split]]
                 for split in SPLITS
             }
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            self.checksums: dict[Path, Checksum] = {
+                path / _TOKENIZER: Checksum(*manifest["tokenizer"])
+            }
+            """What was written to each file."""
+            for name, *_, checksums in manifest["parts"]:
+                for end, sums in checksums.items():
+                    self.checksums[parts_folder(path) / f"{name}.{end}"] = Checksum(*sums)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise RuntimeError(
                 f"{path / _MANIFEST} is damaged; call prepare_data() (a Trainer does when it "
                 f"starts), which makes it again"
@@ -81,7 +96,7 @@ class TokenStore:
 
     @classmethod
     def find(cls, path: Path) -> "TokenStore | None":
-        """Return the store at ``path`` if nothing of it is missing."""
+        """Return the store at ``path`` if all of its files have their length."""
         try:
             store = cls(path)
         except RuntimeError:
@@ -98,13 +113,23 @@ class TokenStore:
                 self.manifest["dtype"],
                 StreamCounts(documents=documents, tokens=tokens),
             )
-            for name, documents, tokens in self.manifest["parts"]
+            for name, documents, tokens, _ in self.manifest["parts"]
         )
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the tokens."""
-        return Tokenizer.load(self.path / _TOKENIZER)
+        """The tokenizer that made the tokens.
+
+        Raises:
+            RuntimeError: Where its file is not what was written.
+        """
+        path = self.path / _TOKENIZER
+        if not path.is_file() or list(checksum(path))[-1] != self.checksums[path]:
+            raise RuntimeError(
+                f"{path} is damaged; call prepare_data() (a Trainer does when it starts), which "
+                f"makes it again"
+            )
+        return Tokenizer.load(path)
 
     def stream(self, split: str, domain: int) -> TokenStream:
         """Return the documents of a split and domain."""
@@ -152,10 +177,13 @@ def write_store(
             "content": _content_hash(domains),
         },
         "skipped": dict(skipped),
+        "tokenizer": list(checksum(path / _TOKENIZER))[-1],
         "counts": {
             split: [asdict(splits[split].counts) for splits in domains.values()] for split in SPLITS
         },
-        "parts": [[part.name, part.counts.documents, part.counts.tokens] for part in parts],
+        "parts": [
+            [part.name, part.counts.documents, part.counts.tokens, part.checksums] for part in parts
+        ],
         "segments": {
             split: [
                 [_plain(segment, numbers) for segment in splits[split].segments]
@@ -192,7 +220,7 @@ def _plain(segment: Segment, numbers: Mapping[str, int]) -> list[int]:
 def _stream(path: Path, manifest: dict[str, Any], plain: list[list[int]]) -> TokenStream:
     segments = []
     for part, first_document, first_token, documents, tokens, num_bytes in plain:
-        name, part_documents, _ = manifest["parts"][part]
+        name, part_documents, *_ = manifest["parts"][part]
         counts = StreamCounts(documents=documents, tokens=tokens, num_bytes=num_bytes)
         segments.append(Segment(name, part_documents, first_document, first_token, counts))
     return TokenStream(folder=parts_folder(path), dtype=manifest["dtype"], segments=segments)

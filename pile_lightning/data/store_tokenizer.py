@@ -5,7 +5,6 @@ shards are all still there unchanged, where others were only added, hands its to
 parts that exist stay good.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from tqdm import tqdm
 from pile_lightning.data.byte_level import train_bpe
 from pile_lightning.data.part_job import Text
 from pile_lightning.data.part_plan import shard_key
-from pile_lightning.data.parts import publish, write_json
 from pile_lightning.data.progress import make_bar
 from pile_lightning.data.source import Shard, Source
 from pile_lightning.data.tokenizers import START_TOKEN, FastTokenizer, Tokenizer
+from pile_lightning.data.verified_files import publish, read_json, write_json
 
 __all__ = ["TRAINING_BYTES", "MadeOf", "own_tokenizer", "save_tokenizer"]
 
@@ -41,6 +40,8 @@ class MadeOf:
     """About how many bytes there were when the tokenizer was trained, if known."""
     sources: tuple[tuple[str, tuple[str, ...]], ...]
     """Each source's name and its shards' hashes."""
+    fingerprint: str = ""
+    """The tokenizer's, once there is one."""
 
     @classmethod
     def of(
@@ -68,7 +69,7 @@ class MadeOf:
     def load(cls, store: Path) -> "MadeOf | None":
         """Read what a store was made of; None where that is not told."""
         try:
-            plain = json.loads((store / _MADE_OF).read_text(encoding="utf-8"))
+            plain = read_json(store / _MADE_OF)
             sources = tuple((name, tuple(keys)) for name, keys in plain.pop("sources"))
             return cls(sources=sources, **plain)
         except (OSError, ValueError, KeyError, TypeError):
@@ -114,7 +115,9 @@ def own_tokenizer(
                 f"and this one, {store}, to train a new one)",
                 flush=True,
             )
-        return tokenizer, replace(made_of, trained_on=trained_on)
+        return tokenizer, replace(
+            made_of, trained_on=trained_on, fingerprint=tokenizer.fingerprint()
+        )
     total = None if made_of.trained_on is None else min(TRAINING_BYTES, made_of.trained_on)
     with make_bar("training the tokenizer", total, quiet) as bar:
         backend = train_bpe(
@@ -123,7 +126,8 @@ def own_tokenizer(
             start_token=START_TOKEN,
             max_bytes=TRAINING_BYTES,
         )
-    return FastTokenizer(backend), made_of
+    tokenizer = FastTokenizer(backend)
+    return tokenizer, replace(made_of, fingerprint=tokenizer.fingerprint())
 
 
 def _extended(made_of: MadeOf, cache: Path) -> tuple[Path, int | None, Tokenizer] | None:
@@ -135,9 +139,11 @@ def _extended(made_of: MadeOf, cache: Path) -> tuple[Path, int | None, Tokenizer
             found.append((path.parent, earlier))
     for store, earlier in sorted(found, key=lambda pair: -pair[1].num_shards):
         try:
-            return store, earlier.trained_on, Tokenizer.load(store / _TOKENIZER)
-        except (OSError, ValueError, KeyError):
+            tokenizer = Tokenizer.load(store / _TOKENIZER)
+        except (OSError, ValueError):
             continue  # damaged
+        if tokenizer.fingerprint() == earlier.fingerprint:
+            return store, earlier.trained_on, tokenizer
     return None
 
 

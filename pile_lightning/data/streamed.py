@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pile_lightning.data.checks import share
+from pile_lightning.data.checks import check_settings, share
 from pile_lightning.data.deal import Deal, pieces_for, source_seed
 from pile_lightning.data.lane_rows import BestFitLane, SplitLane
 from pile_lightning.data.lanes import Cursor, Encode, Lane, LaneSource
@@ -78,12 +78,6 @@ class StreamedText(TextModule):
         for name, value in (("window_bytes", window_bytes), ("val_bytes", val_bytes)):
             if value < 1:
                 raise ValueError(f"{name}={value} holds no text; choose 1 or more")
-        if num_lanes < 1 or num_lanes % self.batch_size:
-            nearest = max(1, round(num_lanes / self.batch_size)) * self.batch_size
-            raise ValueError(
-                f"num_lanes={num_lanes} is not a multiple of batch_size={self.batch_size}, so that "
-                f"rows of a lane would go to different devices; choose for example {nearest}"
-            )
         if not self.val_fraction:
             raise ValueError(
                 "val_fraction=0 holds out nothing, and a stream is scored on what it holds out; "
@@ -95,6 +89,7 @@ class StreamedText(TextModule):
                 "not; prepare the text (TextData), or use stages"
             )
         self.num_lanes = num_lanes
+        self._check_lanes()
         self.window_bytes = window_bytes
         self.shuffle = shuffle
         self.once = once
@@ -141,10 +136,14 @@ class StreamedText(TextModule):
 
     def train_dataloader(self) -> StreamLoader:
         """Return the loader of this rank, from where the last run stopped."""
+        self._check_lanes()
         self._resume()
         trainer = self.trainer
         part = share(trainer, "batch_size", self.batch_size, accumulated=True)
-        self._micro_batch_rows = part.num_rows * part.num_ranks
+        micro_batch_rows = part.num_rows * part.num_ranks
+        if self._loader is not None and micro_batch_rows != self._micro_batch_rows:
+            self._loaded_cursors = self._all_cursors(self._cursor.rows)  # batches are counted anew
+        self._micro_batch_rows = micro_batch_rows
         tokenizer = self.tokenizer
         kind: Callable[..., Lane[Any]] = SplitLane
         if self.packing == "best_fit":
@@ -183,6 +182,15 @@ class StreamedText(TextModule):
             return 0.0
         return 1 - self._loader.num_tokens / self._loader.num_positions
 
+    def _check_lanes(self) -> None:
+        check_settings(self)  # a tuner or a user may have set another batch_size
+        if self.num_lanes < 1 or self.num_lanes % self.batch_size:
+            nearest = max(1, round(self.num_lanes / self.batch_size)) * self.batch_size
+            raise ValueError(
+                f"num_lanes={self.num_lanes} is not a multiple of batch_size={self.batch_size}, so "
+                f"that rows of a lane would go to different devices; choose for example {nearest}"
+            )
+
     def _preparation(self) -> Preparation:
         return replace(super()._preparation(), train=False, held_out_bytes=self.val_bytes)
 
@@ -194,6 +202,7 @@ class StreamedText(TextModule):
         return {
             "domains": list(self.train_domains),
             "content": [source.fingerprint() for source in self._sources],
+            "max_record_bytes": [source.record_limit for source in self._sources],
             "tokenizer": self.tokenizer.fingerprint(),
             "held_out_below": self.store.held_out_below,
             "seq_len": self.seq_len,
@@ -239,7 +248,7 @@ class StreamedText(TextModule):
             return cursors.copy()
         part = share(self.trainer, "batch_size", self.batch_size, accumulated=True)
         place = (np.arange(self.num_lanes) - self._first_row) % self._micro_batch_rows
-        mine = place // part.num_rows == part.rank
+        mine = place * part.num_ranks // self._micro_batch_rows == part.rank
         own = torch.from_numpy(np.where(mine[:, None, None], cursors, 0))
         strategy = self.trainer.strategy
         merged = strategy.reduce(own.to(strategy.root_device), reduce_op="max")
@@ -258,6 +267,7 @@ class StreamedText(TextModule):
                 start_id=self.tokenizer.start_id,
                 held_out_below=self.store.held_out_below,
                 window_bytes=self.window_bytes,
+                max_bad_fraction=self.max_bad_fraction,
                 shuffle=self.shuffle,
                 once=self.once,
             )

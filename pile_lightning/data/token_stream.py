@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DOCUMENT_DTYPE", "Segment", "StreamCounts", "TokenStream"]
+__all__ = ["DOCUMENT_DTYPE", "Segment", "StreamCounts", "TokenStream", "forget_open_files"]
 
 DOCUMENT_DTYPE = np.dtype("<i8")
 """Type of a document's end and of its size."""
@@ -203,3 +203,8 @@ def _files_open() -> int:
 def _open_file(path: str) -> _OpenFile:
     """Return a file that stays open until enough others are needed."""
     return _OpenFile(path)
+
+
+def forget_open_files() -> None:
+    """Open files again where they are read next: they may have been made again meanwhile."""
+    _open_file.cache_clear()

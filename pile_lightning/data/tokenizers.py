@@ -22,6 +22,7 @@ from pile_lightning.data.byte_level import bytes_of_tokens
 from pile_lightning.data.encoders import CheckedEncoder, Encoder, LibraryEncoder
 from pile_lightning.data.pieces import PIECE_LENGTH, pieces
 from pile_lightning.data.tiktoken_encoder import TiktokenEncoder, has_tiktoken, ranks_of
+from pile_lightning.data.tokenizer_file import check_ids, naming, read_spec
 from pile_lightning.whole_file import write_file
 
 __all__ = [
@@ -88,11 +89,16 @@ class Tokenizer(ABC):
 
     @staticmethod
     def load(path: str | Path) -> "Tokenizer":
-        """Read what ``save`` wrote, or any ``tokenizer.json``."""
-        text = Path(path).read_text(encoding="utf-8")
-        if json.loads(text).get("model") == _BYTES:
+        """Read what ``save`` wrote, or any ``tokenizer.json``.
+
+        Raises:
+            ValueError: For a file that is none, or has an id that no network has room for.
+        """
+        spec, text = read_spec(Path(path))
+        if spec.get("model") == _BYTES:
             return ByteTokenizer()
-        return FastTokenizer(tokenizers.Tokenizer.from_str(text))
+        with naming(path):
+            return FastTokenizer(tokenizers.Tokenizer.from_str(text))
 
 
 class ByteTokenizer(Tokenizer):
@@ -145,6 +151,7 @@ class FastTokenizer(Tokenizer):
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        check_ids(backend)
         backend.no_padding()
         backend.no_truncation()
         start = _start_token(backend)

@@ -62,24 +62,104 @@ def damages() -> Iterator[tuple[str, Callable[[Path], Any]]]:
     for end in ("tokens", "documents"):
         yield f"no {end}", lambda cache, end=end: a_part(cache, end).unlink()
         yield f"half of {end}", lambda cache, end=end: os.truncate(a_part(cache, end), 8)
+        yield f"a bit of {end}", lambda cache, end=end: _flip(a_part(cache, end))
+        yield f"zeros in {end}", lambda cache, end=end: _zero(a_part(cache, end))
+        yield f"{end} swapped", lambda cache, end=end: _swap(cache, end)
+    yield "parts swapped", lambda cache: _swap(cache, "tokens", "documents", "json")
+    for name in ("store/manifest.json", "store/tokenizer.json"):
+        yield f"a bit of {name}", lambda cache, name=name: _flip(cache / name)
+        yield f"{name} emptied", lambda cache, name=name: os.truncate(cache / name, 0)
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _zero(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + bytes(len(content) - 2))
+
+
+def _swap(cache: Path, *ends: str) -> None:
+    """Exchange files of two parts, of which those of tokens are equally long."""
+    for end in ends:
+        one, other = sorted((cache / "parts").glob(f"*.{end}"))[1:3]
+        assert end == "json" or one.stat().st_size == other.stat().st_size
+        first = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(first)
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "bpe:300"])
+@pytest.mark.filterwarnings("ignore:.*is damaged .* is made again")
 @pytest.mark.parametrize(("name", "damage"), list(damages()), ids=lambda value: str(value)[:20])
 def test_a_damaged_cache_is_mended(
-    tmp_path: Path, name: str, damage: Callable[[Path], None]
+    tmp_path: Path, name: str, damage: Callable[[Path], None], tokenizer: str
 ) -> None:
     cache = tmp_path / "c"
-    before = prepare(cache, Shelf())
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "num_proc": 1, "val_fraction": 0.3}
+    before = prepare(cache, Shelf(), **settings)
     expected = texts(before)
     damage(cache)
-    assert TokenStore.find(cache / "store") is None
-    after = prepare(cache, Shelf())
+    after = prepare(cache, Shelf(), **settings)
     assert texts(after) == expected
     assert after.fingerprint == before.fingerprint
+    assert after.tokenizer.fingerprint() == before.tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize("end", ["tokens", "documents", "json"])
+def test_what_is_damaged_is_named_and_made_again_alone(tmp_path: Path, end: str) -> None:
+    prepare(tmp_path, Shelf(), num_proc=1)
+    damaged = sorted((tmp_path / "parts").glob(f"*.{end}"))[2]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/*")}
+    _flip(damaged)
+    if end == "json":  # which is read when parts are looked for
+        (tmp_path / "store/manifest.json").unlink()
+    with pytest.warns(UserWarning, match=f"{damaged.name} is damaged .*is made again"):
+        prepare(tmp_path, Shelf(), num_proc=1)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/*")}
+    changed = {path.stem for path in after if after[path] != before[path]}
+    assert changed == {damaged.stem}
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged .* is made again")
+def test_a_stream_reads_what_was_made_again(tmp_path: Path) -> None:
+    """A process that has the damaged file open reads the new one."""
+    store = prepare(tmp_path, Shelf(), num_proc=1)
+    expected = texts(store)
+    for path in (tmp_path / "parts").glob("*.tokens"):
+        _flip(path)
+    assert texts(store) != expected
+    assert texts(prepare(tmp_path, Shelf(), num_proc=1)) == expected
+
+
+def test_a_store_is_compared_once_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pile_lightning.data import verified_files
+
+    read: list[Path] = []
+    real = verified_files._sum
+    monkeypatch.setattr(verified_files, "_sum", lambda path: read.append(path) or real(path))
+    for _ in range(3):
+        prepare(tmp_path, Shelf(), num_proc=1)
+    assert len(read) == len(set(read)) == 13  # two files a part, and the tokenizer
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged .* is made again")
+def test_a_tokenizer_of_an_earlier_store_is_not_taken_damaged(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"tokenizer": "bpe:300", "num_proc": 1, "val_fraction": 0.3}
+    prepare(tmp_path, Shelf(), name="earlier", **settings)
+    path = tmp_path / "earlier/tokenizer.json"
+    path.write_text(path.read_text().replace("<|endoftext|>", "<|endoftexs|>"))
+    later = prepare(tmp_path, Shelf(count=7), name="later", **settings)
+    assert "<|endoftexs|>" not in (later.path / "tokenizer.json").read_text()
 
 
 def test_a_damaged_manifest_says_so(tmp_path: Path) -> None:

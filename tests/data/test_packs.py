@@ -69,6 +69,7 @@ def test_an_epoch_has_every_document_of_the_store(make: Callable[..., TextData])
     assert 0 < data.padding < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:.*is damaged .* is made again")
 @pytest.mark.parametrize("damage", ["lost", "short", "other", "no json"])
 def test_made_again_when_damaged(make: Callable[..., TextData], damage: str) -> None:
     data = make()
@@ -93,6 +94,33 @@ def test_made_again_when_damaged(make: Callable[..., TextData], damage: str) -> 
     data.prepare_data()
     again = data.training_rows.batch(np.arange(5))
     assert all(torch.equal(again[key], whole[key]) for key in whole)  # type: ignore[literal-required]
+
+
+@pytest.mark.parametrize("name", ["starts", "lengths", "row_ends"])
+def test_a_flipped_bit_is_found_and_the_pack_made_again(
+    make: Callable[..., TextData], name: str
+) -> None:
+    data = make()
+    data.prepare_data()
+    path = folder_of(data) / name
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.warns(UserWarning, match=rf"best_fit-32/{name} is damaged .* made again"):
+        make().prepare_data()
+    assert path.read_bytes() == whole
+
+
+def test_a_pack_that_is_cut_while_it_is_read_is_one_line(make: Callable[..., TextData]) -> None:
+    """And not the end of the process, which reading a map behind the end of its file is."""
+    data = make()
+    data.prepare_data()
+    data.training_rows.batch(np.arange(5))
+    path = folder_of(data) / "starts"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    with pytest.raises(RuntimeError, match=r"have lost the end of .*starts; call prepare_data"):
+        data.training_rows.batch(np.arange(5))
+    path.write_bytes(whole)
 
 
 def test_what_a_killed_builder_left_is_in_nobodys_way(make: Callable[..., TextData]) -> None:

@@ -125,6 +125,7 @@ def test_documents_are_sorted_whether_they_fit_in_memory_or_not(
     assert token == len(tokens)
 
 
+@pytest.mark.filterwarnings("ignore:.*is damaged .* is made again")
 def test_a_damaged_part_is_none(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
 
