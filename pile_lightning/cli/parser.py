@@ -1,10 +1,11 @@
 """Parsers whose errors fit on a line or two and name the nearest key that exists."""
 
+import inspect
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import set_parsing_settings
-from lightning import Trainer
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pile_lightning.cli.errors import our_message
@@ -33,6 +34,18 @@ class _ShortErrors(LeanDefaults):
         dests = [action.dest for action in self._actions if isinstance(action.dest, str)]
         print(f"error: {own or _shorten(message, dests)}", file=sys.stderr)
         sys.exit(2)
+
+    def add_class_arguments(self, class_type: Any, *args: Any, **settings: Any) -> list[str]:
+        """Add a class's settings; of data, a text that is a value itself is never read as a path.
+
+        For any other value that names a file, jsonargparse takes what the file holds.
+        """
+        added: list[str] = super().add_class_arguments(class_type, *args, **settings)
+        if inspect.isclass(class_type) and issubclass(class_type, LightningDataModule):
+            for action in self._actions:
+                if str in get_args(getattr(action, "_typehint", None)):
+                    action._enable_path = False  # type: ignore[attr-defined]
+        return added
 
 
 class ShortErrorParser(_ShortErrors):

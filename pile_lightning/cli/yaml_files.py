@@ -40,7 +40,7 @@ def refuse_repeated_keys() -> None:
             check_keys(stream)
         return plain(stream)
 
-    set_loader("yaml", load)
+    set_loader("yaml", load, exceptions=(yaml.YAMLError,))
 
 
 def check_keys(text: str) -> None:

@@ -14,7 +14,7 @@ from pile_lightning.data.source import Shard, Source
 
 __all__ = ["FORMAT", "PartPlan", "PartSettings", "group_shards", "shard_key"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout; what has another version is made again."""
 
 _MEAN_BYTES = 2 << 20

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pile_lightning.data.cut_document import Cut
 from pile_lightning.data.part_plan import FORMAT
 from pile_lightning.data.parts import SPLITS, Part, part_is_whole, publish, write_json
 from pile_lightning.data.store_domains import DomainSegments
@@ -111,6 +112,12 @@ class TokenStore:
         """Return the streams of a split, one for each domain."""
         return tuple(self._streams[split])
 
+    def remarks(self) -> list[str]:
+        """Return what is not read of its sources and where one is cut, in lines."""
+        notes = self.manifest["notes"]
+        left_out = [f"not read in {name!r}: {line}" for name, line in notes["left_out"].items()]
+        return left_out + [Cut(*cut).describe() for cut in notes.get("cuts", [])[:1]]
+
     def counts(self, split: str) -> StreamCounts:
         """Return how much a split holds."""
         return sum((stream.counts for stream in self.streams(split)), StreamCounts())
@@ -125,6 +132,7 @@ def write_store(
     domains: Mapping[str, Mapping[str, DomainSegments]],
     skipped: Mapping[str, int],
     fingerprint: Mapping[str, Any],
+    notes: Mapping[str, Any],
 ) -> TokenStore:
     """Make a store of finished parts and return it.
 
@@ -136,6 +144,7 @@ def write_store(
         domains: The segments of each domain and split.
         skipped: How many records could not be read, by reason.
         fingerprint: How the store was made, in plain data; the content's hash is added to it.
+        notes: What else there is to know of its sources, in plain data.
     """
     numbers = {part.name: number for number, part in enumerate(parts)}
     manifest = {
@@ -149,6 +158,7 @@ def write_store(
             "content": _content_hash(domains),
         },
         "skipped": dict(skipped),
+        "notes": dict(notes),
         "counts": {
             split: [asdict(splits[split].counts) for splits in domains.values()] for split in SPLITS
         },
