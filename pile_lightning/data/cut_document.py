@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.source import Shard, ShardedSource, Source
 
-__all__ = ["Cut", "CutDocument", "cut_documents", "cut_text", "is_one_document"]
+__all__ = ["CutPlace", "CutDocument", "cut_documents", "cut_text", "is_one_document"]
 
 _SMALLEST_PIECE = 64
 _NEAR = 4096
 
 
-class Cut(NamedTuple):
+class CutPlace(NamedTuple):
     """Where a document is cut."""
 
     name: str
@@ -99,10 +99,10 @@ class CutDocument(ShardedSource):
         assert isinstance(shard, _Piece), f"{shard.name} is no shard of a CutDocument"
         yield from self._pieces(shard)[start:]
 
-    def cuts(self) -> list[Cut]:
+    def cuts(self) -> list[CutPlace]:
         """Return where the document, or each of its copies, is cut."""
         return [
-            Cut(
+            CutPlace(
                 name=document.name,
                 line=document.text.count("\n", 0, at) + 1,
                 byte=len(document.text[:at].encode()),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pile_lightning.data.cut_document import Cut
+from pile_lightning.data.cut_document import CutPlace
 from pile_lightning.data.part_plan import FORMAT
 from pile_lightning.data.parts import SPLITS, Part, part_is_whole, publish, write_json
 from pile_lightning.data.store_domains import DomainSegments
@@ -116,7 +116,7 @@ class TokenStore:
         """Return what is not read of its sources and where one is cut, in lines."""
         notes = self.manifest["notes"]
         left_out = [f"not read in {name!r}: {line}" for name, line in notes["left_out"].items()]
-        return left_out + [Cut(*cut).describe() for cut in notes.get("cuts", [])[:1]]
+        return left_out + [CutPlace(*cut).describe() for cut in notes.get("cuts", [])[:1]]
 
     def counts(self, split: str) -> StreamCounts:
         """Return how much a split holds."""
