@@ -53,3 +53,5 @@ def prepare_if_missing(data: TextData | StreamedText) -> None:
             f"prepared before: {counts.documents:,} documents, {counts.num_bytes / 1e6:,.1f} MB "
             f"as {counts.tokens / 1e6:,.2f} M tokens: {store.path}"
         )
+        for line in store.remarks():
+            say(line)

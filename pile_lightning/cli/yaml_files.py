@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import yaml
 from jsonargparse import get_loader, set_loader
 
 from pile_lightning.config_file import check_config_text
@@ -18,4 +19,4 @@ def refuse_repeated_keys() -> None:
             check_config_text(stream, name="the config")
         return plain(stream)
 
-    set_loader("yaml", load)
+    set_loader("yaml", load, exceptions=(yaml.YAMLError,))

@@ -77,10 +77,10 @@ class Deal:
 
 def pieces_for(source: Source, num_lanes: int) -> list[Shard]:
     """Return a source's shards, split where that gives each lane parts of its own to read."""
-    shards = source.shards()
+    shards = [shard for shard in source.shards() if not shard.held_out]
     sizes = [shard.num_bytes for shard in shards]
     if None in sizes:
-        return list(shards)
+        return shards
     total = sum(size or 0 for size in sizes)
     num_bytes = max(_SMALLEST_PIECE, total // (_UNITS_A_LANE * num_lanes))
     return [piece for shard in shards for piece in source.divide(shard, num_bytes)]

@@ -1,34 +1,53 @@
-"""Sources of files: text, jsonl and parquet, compressed or not, here or behind a URL."""
+"""Sources of files: text, jsonl, CSV and parquet, compressed or not, here or behind a URL."""
 
-import glob
+import hashlib
 import json
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from pile_lightning.data.compression import CODECS
+from pile_lightning.data.file import File, is_url
+from pile_lightning.data.folder import printable, walk
 from pile_lightning.data.formats import FORMATS, FileShard, cut, divide, read
-from pile_lightning.data.listing import is_url, list_files, walk
+from pile_lightning.data.globs import folder_before
+from pile_lightning.data.listing import list_files
 from pile_lightning.data.readers import Document, Fields, Skipped
 from pile_lightning.data.source import Shard, ShardedSource
 
-__all__ = ["FileSource", "StandardLibrary"]
+__all__ = ["SUFFIXES", "FileSource", "StandardLibrary"]
+
+_TEXT = "txt text md markdown rst adoc org tex html htm"
+_CODE = (
+    "py pyi js jsx mjs ts tsx c h cc cpp cxx hh hpp cu java kt scala go rs swift rb php pl lua r "
+    "jl sh bash sql hs ml ex erl clj lisp el cs fs dart zig f90 asm"
+)
+_RECORDS = "jsonl ndjson csv tsv parquet"
+SUFFIXES = ("", *(f".{suffix}" for suffix in f"{_TEXT} {_CODE} {_RECORDS}".split()))
+"""What is read in a folder: text, code, records, and names without a suffix."""
+
+_THREADS = 8  # hashing leaves the interpreter to others
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSource(ShardedSource):
     r"""Files of text: one file, a folder with all below it, a glob, or the URL of one of these.
 
-    A ``.jsonl`` or ``.ndjson`` file holds one JSON object a line, a ``.parquet`` file one record a
-    row; every other file is one document. Text and jsonl may be compressed, with ``.gz`` or
-    ``.zst`` at the end of their names. In a folder, names that start with a dot and other suffixes
-    are left out; a file or glob is taken as it is. A URL is whatever fsspec opens, such as
-    ``https://``, ``s3://`` or ``gs://``; over http a folder has to end in ``/``.
+    A ``.jsonl`` or ``.ndjson`` file holds one JSON object a line, a ``.parquet``, ``.csv`` or
+    ``.tsv`` file one record a row, the latter two below a header; every other file is one
+    document. All but parquet may be compressed, with ``.gz`` or ``.zst`` at the end of their names,
+    and is UTF-8, or UTF-16 that begins with its mark. In a folder, names that start with a dot and
+    other suffixes are left out; a file or glob is taken as it is. Linked folders are read once. A
+    URL is whatever fsspec opens, such as ``https://``, ``s3://`` or ``gs://``; over http a folder
+    has to end in ``/``.
 
     Large ``.jsonl`` and ``.parquet`` files are read in several shards. Each broken line, row or
-    file is yielded as ``Skipped`` and costs nothing beside it.
+    file, each pipe, device, or link that leads nowhere is yielded as ``Skipped`` and costs nothing
+    beside it.
 
     Example:
         >>> import tempfile
@@ -57,9 +76,10 @@ class FileSource(ShardedSource):
     domain_key: str | None = None
     """Field of a record that names its domain, written the same way; None where none does."""
     format: str | None = None
-    """``text``, ``jsonl`` or ``parquet`` for all files; None: by suffix."""
-    suffixes: tuple[str, ...] = (".txt", ".md", ".py", ".jsonl", ".ndjson", ".parquet")
-    """Suffixes of the files that are read in a folder, also with ``.gz`` or ``.zst`` behind."""
+    """``text``, ``jsonl``, ``csv`` or ``parquet`` for all files; None: by suffix."""
+    suffixes: tuple[str, ...] = SUFFIXES
+    """Suffixes of the files that are read in a folder, also with ``.gz`` or ``.zst`` behind; ``""``
+    stands for names without one, which are read where they begin as text."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", str(self.path))
@@ -80,9 +100,17 @@ class FileSource(ShardedSource):
             FileNotFoundError: Where there is no file to read.
             ValueError: For a file whose format is not read, or cannot be told.
         """
-        files = list_files(str(self.path), self.suffixes)
+        files = list_files(str(self.path), self.suffixes).files
         options = json.dumps([self.text_key, self.domain_key])
         return [shard for file in files for shard in cut(file, self.format, options)]
+
+    def content_fingerprint(self) -> str:
+        """Hash the shards' names and the files' content (see ``File.content_stamp``)."""
+        return _content_of(self.shards())
+
+    def left_out(self) -> str:
+        """Return in a line what the folder holds and is not read, nothing where all of it is."""
+        return list_files(str(self.path), self.suffixes).describe_left_out()
 
     def divide(self, shard: Shard, num_bytes: int) -> Sequence[FileShard]:
         """Return ranges of about ``num_bytes`` of plain jsonl that can be read from its middle."""
@@ -134,21 +162,34 @@ class StandardLibrary(ShardedSource):
             )
         return [shard for file in modules for shard in cut(file, "text", sys.version)]
 
+    def content_fingerprint(self) -> str:
+        """Hash the modules' names and content."""
+        return _content_of(self.shards())
+
     def read(self, shard: Shard, start: int = 0) -> Iterator[Document | Skipped]:
         """Yield the module, as one document."""
         assert isinstance(shard, FileShard), f"{shard.name} is no shard of StandardLibrary"
         return read(shard, Fields(), start)
 
 
+def _content_of(shards: Sequence[FileShard]) -> str:
+    """Hash what the files hold, each read once, and what decides which documents that gives."""
+    files = {shard.file.path: shard.file for shard in shards}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        stamps = dict(zip(files, pool.map(File.content_stamp, files.values()), strict=True))
+    listing = [
+        [shard.name, shard.identity.removeprefix(shard.file.stamp), stamps[shard.file.path]]
+        for shard in shards
+    ]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
 def _last_part(path: str) -> str:
     """Return the last part of a path before any glob, without its suffixes."""
     if is_url(path):
         parts = PurePosixPath(path.partition("://")[2].partition("?")[0]).parts
-        plain = [part for part in parts if not glob.has_magic(part)]
+        plain = [part for part in parts if not has_magic(part)]
         last = PurePosixPath(plain[-1] if plain else "")
     else:
-        root = Path(path).expanduser()
-        while glob.has_magic(str(root)) and not root.exists():
-            root = root.parent
-        last = PurePosixPath(root.resolve().name)
+        last = PurePosixPath(printable(folder_before(path).resolve().name))
     return (last.with_suffix("") if last.suffix in CODECS else last).stem

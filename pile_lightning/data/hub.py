@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pile_lightning.data.folder import walk
 from pile_lightning.data.hub_errors import cannot_read, loading
-from pile_lightning.data.listing import walk
 from pile_lightning.data.parquet import rows_of
 from pile_lightning.data.readers import Document, Fields, MissingField, Skipped
 from pile_lightning.data.source import Shard, ShardedSource
@@ -20,10 +20,21 @@ from pile_lightning.file_names import check_file_name
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-__all__ = ["DatasetFolder", "HubDataset"]
+__all__ = ["DatasetFolder", "HubDataset", "is_saved_dataset"]
 
 _SHARD_BYTES = 64 << 20
 _ROWS = 1024
+_SAVED_DICT, _SAVED = "dataset_dict.json", ("state.json", "dataset_info.json")
+
+
+def is_saved_dataset(path: str) -> bool:
+    """Return whether a folder holds what ``save_to_disk`` has written."""
+    folder = Path(path).expanduser()
+    try:
+        one = all((folder / name).is_file() for name in _SAVED)
+        return one or (folder / _SAVED_DICT).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,22 +163,38 @@ class DatasetFolder(_DatasetSource):
     path: str | Path = field(kw_only=False)
     """The folder."""
     split: str | None = None
-    """Which of several datasets that were saved together, such as ``train``."""
+    """Which of several datasets that were saved together; ``train``, or the only one, by
+    default."""
+
+    def left_out(self) -> str:
+        """Return which other datasets were saved together with this one."""
+        others = [name for name in self._splits() if name != self._split()]
+        return ", ".join(f"split {name!r}" for name in others)
+
+    def _splits(self) -> list[str]:
+        listing = Path(str(self.path)).expanduser() / _SAVED_DICT
+        if not listing.is_file():
+            return []
+        names = json.loads(listing.read_text(encoding="utf-8"))["splits"]
+        return [check_file_name(name, of=f"a split in {listing}") for name in names]
+
+    def _split(self) -> str:
+        """Return which of several datasets to read."""
+        splits = self._splits()
+        split = self.split
+        if split is None:
+            split = splits[0] if len(splits) == 1 else "train"
+        if split not in splits:
+            raise ValueError(
+                f"split={self.split!r} of {str(self.path)!r} does not exist; choose among "
+                f"{', '.join(splits)}: DatasetFolder(path, split=...)"
+            )
+        return split
 
     def _folder(self) -> Path:
         folder = Path(str(self.path)).expanduser()
-        listing = folder / "dataset_dict.json"
-        if listing.is_file():
-            splits = [
-                check_file_name(name, of=f"a split in {listing}")
-                for name in json.loads(listing.read_text(encoding="utf-8"))["splits"]
-            ]
-            if self.split not in splits:
-                raise ValueError(
-                    f"split={self.split!r} of {str(folder)!r} does not exist; choose among "
-                    f"{', '.join(splits)}"
-                )
-            return folder / str(self.split)
+        if self._splits():
+            return folder / self._split()
         if not (folder / "state.json").is_file():
             raise FileNotFoundError(
                 f"{str(folder)!r} holds no dataset that save_to_disk has written; to read files of "
@@ -234,6 +261,16 @@ class HubDataset(_DatasetSource):
             listing += [[file.name, file.stamp] for file in files]
         else:
             listing += [self.path, self._commit()]
+        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+    def content_fingerprint(self) -> str:
+        """Return what stays when the files of a folder are copied."""
+        if not self._folder:
+            return self.fingerprint()
+        files = sorted(walk(self._folder, lambda name: not name.startswith(".")))
+        listing: list[Any] = [self.config, self.data_dir, self.split]
+        listing += [self.text_key, self.domain_key]
+        listing += [[file.name, file.content_stamp()] for file in files]
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
     def _load(self) -> "Dataset | IterableDataset":

@@ -168,7 +168,9 @@ def _read_slowly(line: bytes, name: str, fields: Fields) -> Document | Skipped:
     except UnicodeDecodeError:
         return Skipped(WRONG_UTF8, name)
     except (ValueError, RecursionError):
-        return Skipped("broken JSON", name)
+        # text has no such character, which JSON writes as \r
+        ends = "broken JSON, lines end in CR alone" if "\r" in text.strip() else "broken JSON"
+        return Skipped(ends, name)
     item = fields.item(record, name)
     if isinstance(item, Document):
         try:

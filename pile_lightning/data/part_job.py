@@ -65,9 +65,9 @@ class PartJob:
         limit = self.plan.held_out_bytes
         num_bytes = written = held_out = 0
         batch: list[tuple[str, Text]] = []
-        for text, raw_bytes in self._texts(bad):
+        for text, of_held_out, raw_bytes in self._texts(bad):
             num_bytes += text.num_bytes
-            if is_held_out(text.digest, self.plan.settings.bound):
+            if of_held_out or is_held_out(text.digest, self.plan.settings.bound):
                 held_out += text.num_bytes
                 batch.append(("val", text))
             elif self.plan.settings.train:
@@ -84,12 +84,12 @@ class PartJob:
         report(Report(num_bytes if limit is None else held_out, 0, writer.stored))
         return writer.finish(self.folder, bad=bad)
 
-    def _texts(self, bad: BadInput) -> Iterator[tuple[Text, int]]:
-        """Yield each document, and the bytes of the shards before its own."""
+    def _texts(self, bad: BadInput) -> Iterator[tuple[Text, bool, int]]:
+        """Yield each document, whether its shard is held out, and the bytes of those before."""
         raw_bytes = 0
         for shard in self.plan.shards:
             for text in texts_of(self._documents(self.plan.source.read(shard), bad)):
-                yield text, raw_bytes
+                yield text, shard.held_out, raw_bytes
             raw_bytes += shard.num_bytes or 0
 
     def _documents(self, items: Iterable[Document | Skipped], bad: BadInput) -> Iterator[Document]:

@@ -9,17 +9,20 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pile_lightning.data.build_lock import building
 from pile_lightning.data.cache_errors import writing_to
 from pile_lightning.data.cores import default_num_proc
+from pile_lightning.data.cut_document import CutDocument, cut_documents, is_one_document
 from pile_lightning.data.make_parts import make_parts
 from pile_lightning.data.part_job import Text, texts_of
 from pile_lightning.data.part_plan import PartPlan, PartSettings, group_shards
 from pile_lightning.data.parts import SPLITS
 from pile_lightning.data.policy import BadInput, warn_of_bad_input
+from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.source import Shard, Source
 from pile_lightning.data.split import held_out_bound, is_held_out
 from pile_lightning.data.store import TokenStore, parts_folder, write_store
@@ -130,9 +133,17 @@ class Preparation:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _build_in(self, unfinished: Path, began: float, quiet: bool) -> TokenStore:
+    def _build_in(
+        self, unfinished: Path, began: float, quiet: bool, notes: dict[str, Any] | None = None
+    ) -> TokenStore:
         shards = [tuple(source.shards()) for source in self.sources]
-        bound = held_out_bound((text.digest for text in self._read(shards)), self.val_fraction)
+        notes = self._notes() if notes is None else notes
+        is_cut = isinstance(self.sources[0], CutDocument)
+        if self.val_fraction and not is_cut and is_one_document(self._digests(shards)):
+            pieces = cut_documents(self.sources, val_fraction=self.val_fraction)
+            notes["cuts"] = [cut for each in pieces for cut in each.cuts()]
+            return replace(self, sources=pieces)._build_in(unfinished, began, quiet, notes)
+        bound = 0.0 if is_cut else held_out_bound(self._digests(shards), self.val_fraction)
         tokenizer = self._make_tokenizer(shards, bound, unfinished, quiet)
         encoder = tokenizer.encoder_name  # chosen here, once, and not in each process
         made = make_parts(
@@ -157,11 +168,14 @@ class Preparation:
                 domains=domains,
                 skipped=sum((bad.reasons for bad in made.bad), Counter()),
                 fingerprint={"val_fraction": self.val_fraction, "held_out_below": bound},
+                notes=notes,
             )
         warn_of_bad_input(made.bad)
         if not quiet:
             seconds = time.monotonic() - began
             print(_summary(train, val, made.bytes_found, encoder, seconds, self.path), flush=True)
+            for line in store.remarks():
+                print(line, flush=True)
             if not store.exact_bytes:
                 print(
                     "this tokenizer does not keep every byte of its text: bytes are counted by "
@@ -170,16 +184,37 @@ class Preparation:
                 )
         return store
 
-    def _read(self, shards: Sequence[Sequence[Shard]]) -> Iterator[Text]:
-        """Yield the documents of all sources, in order."""
+    def _notes(self) -> dict[str, Any]:
+        """Return what is to be known of the sources besides what they hold."""
+        left_out = {source.name: source.left_out() for source in self.sources}
+        notes: dict[str, Any] = {
+            "left_out": {name: line for name, line in left_out.items() if line}
+        }
+        if not self.train:  # a stream reads its sources again, perhaps copies of them
+            notes["sources"] = [source.content_fingerprint() for source in self.sources]
+        return notes
+
+    def _digests(self, shards: Sequence[Sequence[Shard]]) -> Iterator[bytes]:
+        return (text.digest for text, _ in self._read(shards))
+
+    def _read(self, shards: Sequence[Sequence[Shard]]) -> Iterator[tuple[Text, bool]]:
+        """Yield the documents of all sources, in order, and whether their shard is held out."""
         for source, its_shards in zip(self.sources, shards, strict=True):
             bad = BadInput(
                 source=source.name,
                 max_bad_fraction=self.max_bad_fraction,
                 max_record_bytes=source.record_limit,
             )
-            items = (item for shard in its_shards for item in source.read(shard))
-            yield from texts_of(bad.documents(items))
+            held_out = False
+
+            def items(source: Source, its_shards: Sequence[Shard]) -> Iterator[Document | Skipped]:
+                nonlocal held_out
+                for shard in its_shards:
+                    held_out = shard.held_out
+                    yield from source.read(shard)
+
+            for text in texts_of(bad.documents(items(source, its_shards))):
+                yield text, held_out
 
     def _make_tokenizer(
         self, shards: Sequence[Sequence[Shard]], bound: float, unfinished: Path, quiet: bool
@@ -191,7 +226,11 @@ class Preparation:
         else:
             tokenizer, made_of = own_tokenizer(
                 MadeOf.of(self.sources, shards, spec=self.tokenizer, bound=bound),
-                (text for text in self._read(shards) if not is_held_out(text.digest, bound)),
+                (
+                    text
+                    for text, of_held_out in self._read(shards)
+                    if not (of_held_out or is_held_out(text.digest, bound))
+                ),
                 vocab_size=vocab_size,
                 store=self.path,
                 quiet=quiet,
@@ -218,9 +257,9 @@ class Preparation:
         ]
 
     def _check(self, train: StreamCounts, val: StreamCounts, bad: Sequence[BadInput]) -> None:
-        left_out = "".join(f"\n{source.describe()}" for source in bad if source.num_bad)
+        left_out = "".join(f"\n{each.describe()}" for each in bad if each.num_records)
         where = ", ".join(repr(source.name) for source in self.sources)
-        if not train.documents + val.documents and self.train:
+        if not train.documents + val.documents:
             raise ValueError(
                 f"the sources ({where}) hold no text; give documents that are not empty{left_out}"
             )
@@ -229,11 +268,6 @@ class Preparation:
                 f"val_fraction={self.val_fraction} holds out every one of the {val.documents} "
                 f"documents of {where} (by the hash of their content), and none is left to train "
                 f"on; give more documents, or set val_fraction=0"
-            )
-        if self.val_fraction and not val.documents:
-            raise ValueError(
-                f"val_fraction={self.val_fraction} of one document ({where}) cannot be held out: "
-                f"documents are held out whole; split the file into several, or set val_fraction=0"
             )
 
 

@@ -20,7 +20,7 @@ __all__ = [
 
 
 EMPTY = "empty text"
-"""Reason of a document without any text: counted, but nothing that a user has to be warned of."""
+"""Reason of a document without text, or of a null: counted, but nothing to warn a user of."""
 
 WRONG_UTF8 = "wrong UTF-8"
 """Reason of bytes that are no text."""
@@ -104,6 +104,8 @@ class Fields:
         text = _look_up(record, self.text_key)
         if text is _ABSENT:
             return MissingField(f"no field {self.text_key!r}", name, tuple(record))
+        if text is None:
+            return Skipped(EMPTY, name)
         if isinstance(text, bytes):  # as some parquet files have it
             try:
                 text = text.decode()

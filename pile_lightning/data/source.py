@@ -24,6 +24,8 @@ class Shard:
     """About how many bytes it takes to read, if known."""
     identity: str
     """What changes when reading the shard gives other documents; the place does not count."""
+    held_out: bool = False
+    """Whether all of it is held out; else what is depends on each document's content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,17 @@ class Source(ABC):
     def num_bytes(self) -> int | None:
         """Return about how many bytes ``documents`` reads, for a progress bar, if known."""
         return None
+
+    def content_fingerprint(self) -> str:
+        """Return what changes when the documents change, and stays when files are copied.
+
+        A stream that goes on is held to it, so it may read. By default it is ``fingerprint``.
+        """
+        return self.fingerprint()
+
+    def left_out(self) -> str:
+        """Return in a line what there is and not read, nothing where all of it is."""
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pile_lightning.data.files import FileSource, StandardLibrary
-from pile_lightning.data.hub import DatasetFolder, HubDataset
+from pile_lightning.data.hub import DatasetFolder, HubDataset, is_saved_dataset
 from pile_lightning.data.source import Shard, ShardedSource, Source
 
 __all__ = [
@@ -24,9 +24,11 @@ def as_sources(sources: str | Source | Sequence[str | Source]) -> tuple[Source, 
     Raises:
         ValueError: For no source, or two of one name.
     """
-    given = [sources] if isinstance(sources, str | Source) else list(sources)
+    given = [sources] if isinstance(sources, str | Source) else list(sources or [])
     if not given:
-        raise ValueError("sources=[] names no text; give a file, a folder, a glob, or 'stdlib'")
+        raise ValueError(
+            f"sources={sources!r} names no text; give a file, a folder, a glob, or 'stdlib'"
+        )
     made = tuple(_as_source(source) for source in given)
     names = [source.name for source in made]
     for name in names:
@@ -41,4 +43,6 @@ def as_sources(sources: str | Source | Sequence[str | Source]) -> tuple[Source, 
 def _as_source(source: str | Source) -> Source:
     if isinstance(source, Source):
         return source
-    return StandardLibrary() if source == "stdlib" else FileSource(source)
+    if source == "stdlib":
+        return StandardLibrary()
+    return DatasetFolder(source) if is_saved_dataset(source) else FileSource(source)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pile_lightning.checksum import Checksum, checksum
+from pile_lightning.data.cut_document import CutPlace
 from pile_lightning.data.part_plan import FORMAT
 from pile_lightning.data.parts import SPLITS, Part, part_is_whole
 from pile_lightning.data.store_domains import DomainSegments
@@ -139,6 +140,12 @@ class TokenStore:
         """Return the streams of a split, one for each domain."""
         return tuple(self._streams[split])
 
+    def remarks(self) -> list[str]:
+        """Return what is not read of its sources and where one is cut, in lines."""
+        notes = self.manifest["notes"]
+        left_out = [f"not read in {name!r}: {line}" for name, line in notes["left_out"].items()]
+        return left_out + [CutPlace(*cut).describe() for cut in notes.get("cuts", [])[:1]]
+
     def counts(self, split: str) -> StreamCounts:
         """Return how much a split holds."""
         return sum((stream.counts for stream in self.streams(split)), StreamCounts())
@@ -153,6 +160,7 @@ def write_store(
     domains: Mapping[str, Mapping[str, DomainSegments]],
     skipped: Mapping[str, int],
     fingerprint: Mapping[str, Any],
+    notes: Mapping[str, Any],
 ) -> TokenStore:
     """Make a store of finished parts and return it.
 
@@ -164,6 +172,7 @@ def write_store(
         domains: The segments of each domain and split.
         skipped: How many records could not be read, by reason.
         fingerprint: How the store was made, in plain data; the content's hash is added to it.
+        notes: What else there is to know of its sources, in plain data.
     """
     numbers = {part.name: number for number, part in enumerate(parts)}
     manifest = {
@@ -177,6 +186,7 @@ def write_store(
             "content": _content_hash(domains),
         },
         "skipped": dict(skipped),
+        "notes": dict(notes),
         "tokenizer": list(checksum(path / _TOKENIZER))[-1],
         "counts": {
             split: [asdict(splits[split].counts) for splits in domains.values()] for split in SPLITS

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from pile_lightning.data.checks import check_settings, share
+from pile_lightning.data.cut_document import cut_documents
 from pile_lightning.data.deal import Deal, pieces_for, source_seed
 from pile_lightning.data.lane_rows import BestFitLane, SplitLane
 from pile_lightning.data.lanes import Cursor, Encode, Lane, LaneSource
@@ -21,6 +22,8 @@ from pile_lightning.data.sources import Source
 from pile_lightning.data.streaming import Cursors, StreamBatches, StreamLoader
 
 __all__ = ["StreamedText"]
+
+_PIECES_A_LANE = 4
 
 
 class StreamedText(TextModule):
@@ -99,6 +102,20 @@ class StreamedText(TextModule):
         self._loader: StreamLoader | None = None
         self._first_row = 0
         self._micro_batch_rows = self.batch_size
+
+    @cached_property
+    def _training_sources(self) -> tuple[Source, ...]:
+        """The sources as they are trained on: one document alone in pieces, for all lanes."""
+        if not self._cuts:
+            return self._sources
+        pieces = _PIECES_A_LANE * self.num_lanes
+        return tuple(
+            cut_documents(self._sources, val_fraction=self.val_fraction, num_pieces=pieces)
+        )
+
+    @property
+    def _cuts(self) -> list[Any]:
+        return self.store.manifest["notes"].get("cuts", [])  # type: ignore[no-any-return]
 
     @property
     def train_domains(self) -> tuple[str, ...]:
@@ -201,10 +218,11 @@ class StreamedText(TextModule):
         """Return what decides which tokens row i holds, in plain data."""
         return {
             "domains": list(self.train_domains),
-            "content": [source.fingerprint() for source in self._sources],
+            "content": self.store.manifest["notes"]["sources"],
             "max_record_bytes": [source.record_limit for source in self._sources],
             "tokenizer": self.tokenizer.fingerprint(),
             "held_out_below": self.store.held_out_below,
+            **({"held_out_from": self._cuts} if self._cuts else {}),
             "seq_len": self.seq_len,
             "packing": self.packing,
             "seed": self.seed,
@@ -271,7 +289,7 @@ class StreamedText(TextModule):
                 shuffle=self.shuffle,
                 once=self.once,
             )
-            for source in self._sources
+            for source in self._training_sources
         ]
 
     def _stop(self) -> None:

@@ -110,7 +110,7 @@ def _of_store(data: TextData) -> Survey:
 
 
 def _of_stream(data: StreamedText, read_bytes: int) -> Survey:
-    sources = data._sources
+    sources = data._training_sources
     sizes = [source.num_bytes() for source in sources]
     whole = sum(size or 0 for size in sizes) if all(sizes) else 0
     skipped: Counter[str] = Counter()
@@ -153,7 +153,7 @@ def _read(data: StreamedText, source: Source, bad: BadInput, limit: int) -> Doma
 
 def _from_all_over(source: Source, limit: int) -> Iterator[Document | Skipped]:
     """Yield items of a source, from its shards in a mixed order, of each a part of ``limit``."""
-    shards = source.shards()
+    shards = [shard for shard in source.shards() if not shard.held_out]
     part = limit // max(1, min(_SHARDS, len(shards)))
     for number in shuffled(len(shards), 0):
         size = 0

@@ -48,6 +48,8 @@ def load_tokenizer(spec: str) -> Tokenizer:
         return Tokenizer.load(path)
     if (path / "tokenizer.json").is_file():
         return Tokenizer.load(path / "tokenizer.json")
+    if path.is_dir() and any(path.iterdir()):  # vocab.json and merges.txt, for example
+        return _from_hugging_face(str(path))
     if path.suffix == ".json" or path.is_dir():
         raise FileNotFoundError(
             f"tokenizer={spec!r}: there is no such tokenizer.json; a tokenizer is {_KINDS}"
@@ -62,7 +64,8 @@ def _from_hugging_face(name: str) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"tokenizer={name!r} is no file and could not be loaded from Hugging Face; "
+            f"tokenizer={name!r} is no file and could not be loaded "
+            f"{'as a folder of one' if Path(name).is_dir() else 'from Hugging Face'}; "
             f"a tokenizer is {_KINDS}"
         ) from error
     backend = getattr(tokenizer, "backend_tokenizer", None)

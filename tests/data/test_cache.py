@@ -87,10 +87,12 @@ def _zero(path: Path) -> None:
 
 
 def _swap(cache: Path, *ends: str) -> None:
-    """Exchange files of two parts, of which those of tokens are equally long."""
+    """Exchange files of two parts, whose tokens are as long as each other's if there are two."""
+    by_size = sorted((cache / "parts").glob("*.tokens"), key=lambda path: path.stat().st_size)
+    pairs = zip(by_size, by_size[1:], strict=False)
+    two = min(pairs, key=lambda pair: pair[1].stat().st_size - pair[0].stat().st_size)
     for end in ends:
-        one, other = sorted((cache / "parts").glob(f"*.{end}"))[1:3]
-        assert end == "json" or one.stat().st_size == other.stat().st_size
+        one, other = (path.with_suffix(f".{end}") for path in two)
         first = one.read_bytes()
         one.write_bytes(other.read_bytes())
         other.write_bytes(first)

@@ -175,8 +175,8 @@ def test_a_format_by_name(tmp_path: Path) -> None:
         FileSource(tmp_path / "c4.json.gz").shards()
     assert len(documents(FileSource(tmp_path / "c4.json.gz", format="jsonl"))) == 60
     assert len(documents(FileSource(tmp_path / "c4.json.gz", format="text"))) == 1
-    with pytest.raises(ValueError, match="format='csv' is unknown; choose among text, jsonl, parq"):
-        FileSource(tmp_path, format="csv")
+    with pytest.raises(ValueError, match="format='xml' is unknown; choose among text, jsonl, csv"):
+        FileSource(tmp_path, format="xml")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.xz", "a.tar.gz", "a.zip", "a.parquet.zst"])

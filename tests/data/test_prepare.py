@@ -195,16 +195,17 @@ def test_settings_that_do_not_fit(
         prepare(tmp_path, Numbers(), **settings)
 
 
-def test_nothing_held_out_of_one_document(tmp_path: Path) -> None:
+def test_one_document_is_cut(tmp_path: Path) -> None:
     class One(Source):
         def documents(self) -> Iterator[Document]:
-            yield Document("all there is", "one")
+            yield Document("one\ntwo\nall there is\n", "one")
 
         def fingerprint(self) -> str:
             return "one"
 
-    with pytest.raises(ValueError, match="cannot be held out"):
-        prepare(tmp_path, One(name="one"), train=False)
+    store = prepare(tmp_path, One(name="one"), train=False)
+    assert (store.counts("train").documents, store.counts("val").documents) == (0, 1)
+    assert "one document alone" in store.remarks()[0]
 
 
 def test_the_manifest_holds_no_place(tmp_path: Path) -> None:

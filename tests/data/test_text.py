@@ -66,9 +66,7 @@ def test_of_few_documents_one_is_held_out(tmp_path: Path, count: int) -> None:
     assert len(texts_of(data, "train")) + len(texts_of(data, "val")) == count
 
 
-def test_one_document_cannot_be_held_out(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"val_fraction=0.05 of one document .* split the file"):
-        numbers(tmp_path, count=1).prepare_data()
+def test_nothing_is_held_out_or_everything(tmp_path: Path) -> None:
     data = numbers(tmp_path, count=1, val_fraction=0)
     data.prepare_data()
     assert data.domains == ("text",)

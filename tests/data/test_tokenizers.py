@@ -185,10 +185,22 @@ def test_a_missing_file(tmp_path: Path) -> None:
             load_tokenizer(str(missing))
 
 
+def test_a_folder_of_vocabulary_and_merges(tmp_path: Path) -> None:
+    words = sorted(pre_tokenizers.ByteLevel.alphabet()) + ["ab", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    tokenizer = load_tokenizer(str(tmp_path))
+    (ids,) = tokenizer.encode_batch(["abba"])
+    assert tokenizer.decode(ids) == "abba"
+    assert len(ids) == 3
+
+
 def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer
 
-    def fail(name: str) -> None:
+    def fail(name: str, *, trust_remote_code: bool) -> None:
         raise OSError(name)
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
@@ -199,7 +211,8 @@ def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hugging_face_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    def made(name: str) -> PreTrainedTokenizerFast:
+    def made(name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
+        assert not trust_remote_code
         return PreTrainedTokenizerFast(tokenizer_object=bpe().backend)
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", made)
