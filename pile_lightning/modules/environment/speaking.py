@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
+from lightning import Callback, LightningModule
 from torch import Tensor
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.checkpoint import as_file
-from pile_lightning.modules.awaiting import AwaitsWeights
+from pile_lightning.modules.bookkeeping import CheckWeights, add_missing
 from pile_lightning.modules.environment.parse import of_checkpoint
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.environment.split import split_checkpoint
@@ -17,10 +18,14 @@ from pile_lightning.nn import Counted, weights_follow
 __all__ = ["SpeaksAsBest"]
 
 
-class SpeaksAsBest(AwaitsWeights):
+class SpeaksAsBest(LightningModule):
     """Several models, of which the best so far predicts and generates."""
 
     roster: Roster
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what refuses to begin without weights; add callbacks of your own to it."""
+        return add_missing(self.trainer, CheckWeights())
 
     @property
     def best(self) -> Any:
