@@ -48,6 +48,11 @@ class _NatsPer(Metric):
         """Return the score over all domains together, nan where nothing was counted."""
         return self.score(self.nats.sum(), self.count.sum())
 
+    def num_counted(self) -> int:
+        """Return the count over all domains, reduced over ranks like ``compute``."""
+        with self.sync_context():
+            return int(self.count.sum())
+
     def by_domain(self) -> Tensor:
         """Return the score of each domain (num_domains,), reduced over ranks like ``compute``."""
         with self.sync_context():

@@ -6,8 +6,9 @@ It trains alone, or as a member of an environment, which calls its hooks and log
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
+from lightning import Callback
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -17,11 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.config import from_plain, to_plain
-from pile_lightning.modules.awaiting import AwaitsWeights
-from pile_lightning.modules.restorable import read_back
+from pile_lightning.modules.bookkeeping import Bookkeeping, CheckWeights, add_missing
+from pile_lightning.modules.hooks import check_supers
+from pile_lightning.modules.restorable import RestorableModule, read_back
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
-from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
@@ -29,12 +30,16 @@ from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 __all__ = ["LanguageModule"]
 
 
-class LanguageModule(AwaitsWeights):
+class LanguageModule(RestorableModule):
     """Train a network on token batches; sub-classes say what the loss of a batch is.
 
     Hyper-parameters are the arguments of the constructor, also that of a sub-class, as plain data:
     ``load_from_checkpoint`` reads them with its safe default, and ``save_hyperparameters`` is for
     what is to be left out. What would not come back is refused when the module is made.
+
+    Lightning's hooks are free for sub-classes, without ``super()``: what a module does in them is
+    done by the callbacks of ``configure_callbacks``. A ``training_step`` of a sub-class is taken as
+    Lightning documents it: it returns a mean, and logs what it likes.
 
     Args:
         network: Architecture; built in ``configure_model``.
@@ -46,6 +51,9 @@ class LanguageModule(AwaitsWeights):
         activation_checkpointing: ``none`` keeps the whole forward for the backward, ``full`` what
             each block reads, ``selective`` also the results of its products; the rest is computed
             again.
+
+    Raises:
+        TypeError: For a sub-class without ``super()`` in its ``configure_callbacks``.
     """
 
     network: nn.Module | None
@@ -63,6 +71,7 @@ class LanguageModule(AwaitsWeights):
         activation_checkpointing: Recompute = "none",
     ) -> None:
         super().__init__()
+        check_supers(type(self), base=LanguageModule, hooks=["configure_callbacks"])
         self.network_config = self._config("network", network, NetworkConfig)
         self.optimizer_config = self._config("optimizer", optimizer, OptimizerConfig)
         self.schedule_config = self._config("schedule", schedule, ScheduleConfig)
@@ -76,6 +85,7 @@ class LanguageModule(AwaitsWeights):
         """Where metrics go, of a member of an environment; the trainer by default."""
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
+        self._logs_loss = False
         self.carried_elsewhere: Collection[nn.Parameter] = frozenset()
         """Parameters whose gradients another member of an environment divides and clips."""
 
@@ -148,22 +158,43 @@ class LanguageModule(AwaitsWeights):
     def built_network(self) -> nn.Module:
         """The network, built."""
         self.configure_model()
-        return cast(nn.Module, self.network)
+        if self.network is None:
+            raise TypeError(
+                f"{type(self).__name__}.configure_model made no self.network; set it, or leave "
+                f"configure_model out"
+            )
+        return self.network
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what counts, divides, logs and scores; add callbacks of your own to these."""
+        return add_missing(self.trainer, CheckWeights(), Bookkeeping())
 
     # -- training ---------------------------------------------------------------------------------
 
-    def on_train_start(self) -> None:
-        """Open the counters."""
+    def open_counters(self) -> None:
+        """Open the counters of training."""
         self.token_mean = TokenMean(self.trainer, self.device)
         self.gradient_norm: Tensor | None = None
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        """Return what to back-propagate: the mean loss, or the sum where the step is shared."""
-        return self.token_mean.add(self.loss_sum(batch), (batch["labels"] != IGNORE_INDEX).sum())
+        """Return what to back-propagate.
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Divide gradients by the tokens of the global batch; clipping comes after this."""
-        self.token_mean.divide(self.gradients())
+        That is the mean loss of a token of ``batch``, also for a sub-class that overrides this and
+        calls it. Where nobody does, and micro-batches or ranks share the step, it is the sum, and
+        gradients are divided before the step: the mean is that of the whole global batch.
+        """
+        num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
+        return self.token_mean.add(self.loss_sum(batch), num_tokens, alone=self.has_own_step)
+
+    @property
+    def has_own_step(self) -> bool:
+        """Whether ``training_step`` is not the one of this class, which counts tokens."""
+        return getattr(self.training_step, "__func__", None) is not LanguageModule.training_step
+
+    def divide_gradients(self) -> None:
+        """Divide gradients by the tokens of the global batch, where they are of sums."""
+        if not self.has_own_step:
+            self.token_mean.divide(self.gradients())
 
     def configure_gradient_clipping(
         self,
@@ -185,29 +216,38 @@ class LanguageModule(AwaitsWeights):
         elsewhere = self.carried_elsewhere
         return [p.grad for p in self.parameters() if p.grad is not None and p not in elsewhere]
 
-    def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
-        """Log the mean loss of the tokens since the last time, and the learning rate."""
+    def log_training(self, outputs: Any, batch_idx: int) -> None:
+        """Log the mean loss since the last time, and the learning rate.
+
+        The loss is that of a token, or the mean of what a ``training_step`` of a sub-class has
+        returned; one that logs ``train/loss`` by itself is left to it.
+        """
         trainer = self.trainer
+        if self.has_own_step and isinstance(outputs, Mapping) and "loss" in outputs:
+            self.token_mean.observe(outputs["loss"] * trainer.accumulate_grad_batches)
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        self.log("train/loss", self.token_mean.take(), prog_bar=True)
-        self.log("train/lr", (self.own_optimizer or trainer.optimizers[0]).param_groups[0]["lr"])
+        if not self._logs_loss and (self.token_mean.has_some or not self.has_own_step):
+            self._log("train/loss", self.token_mean.take(), prog_bar=True)
+        if self.own_optimizer or trainer.optimizers:
+            optimizer = self.own_optimizer or trainer.optimizers[0]
+            self.log("train/lr", optimizer.param_groups[0]["lr"])
         if self.gradient_norm is not None:
             self.log("train/gradient_norm", self.gradient_norm)
 
     def log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
         """Log a metric, as Lightning does; that of a member stands under the member's name."""
-        (self.log_to or super().log)(name, value, *settings, **more)
+        self._logs_loss |= name == "train/loss"
+        self._log(name, value, *settings, **more)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a step that is saved before its validation be validated when it is loaded."""
-        keep_validation_due(checkpoint, self.trainer)
+    def _log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
+        (self.log_to or super().log)(name, value, *settings, **more)
 
     # -- scoring ----------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
+    def open_scores(self) -> None:
         """Open the metrics, one column a domain of the data."""
         data = getattr(self.trainer, "datamodule", None)
         self.domains: tuple[str, ...] = getattr(data, "domains", None) or ("text",)
@@ -226,19 +266,19 @@ class LanguageModule(AwaitsWeights):
         self.perplexity.update(nats, num_tokens, batch["domain"])
         self.bits_per_byte.update(nats, batch["num_bytes"], batch["domain"])
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores under ``val/``."""
-        self._log_scores("val")
-
     def test_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add the rows of ``batch`` to the scores."""
-        self.validation_step(batch, batch_idx)
+        self.add_scores(self.token_nll(batch), batch)
 
-    def on_test_epoch_end(self) -> None:
-        """Log the scores under ``test/``."""
-        self._log_scores("test")
+    def log_scores(self, prefix: str) -> None:
+        """Log the scores under ``val/`` or ``test/``, and begin new ones.
 
-    def _log_scores(self, prefix: str) -> None:
+        A sub-class with a ``validation_step`` of its own that adds no rows logs by itself.
+        """
+        step = "validation_step" if prefix == "val" else "test_step"
+        own = getattr(type(self), step) is not getattr(LanguageModule, step)
+        if own and not self.perplexity.num_counted():
+            return
         perplexity = self.perplexity.compute()
         scores = {
             f"{prefix}/loss": perplexity.log(),

@@ -32,27 +32,57 @@ class TokenMean:
         self.nats = torch.zeros((), dtype=floats, device=device)
         self.num_tokens = torch.zeros((), dtype=torch.int64, device=device)
         self.step_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        self.has_tokens = False
+        """Whether tokens were counted since the last log."""
+        self.has_batches = False
+        """Whether batches were, in their place."""
+        self.trainer = trainer
         self.strategy = trainer.strategy
         self.num_ranks = num_step_ranks(trainer)
-        self.num_parts = trainer.accumulate_grad_batches * self.num_ranks
 
-    def add(self, loss_sum: Tensor, num_tokens: Tensor, *, more: Tensor | None = None) -> Tensor:
+    @property
+    def num_parts(self) -> int:
+        """Micro-batches and ranks of a step; a callback may change how many there are."""
+        return int(self.trainer.accumulate_grad_batches) * self.num_ranks
+
+    def add(
+        self,
+        loss_sum: Tensor,
+        num_tokens: Tensor,
+        *,
+        more: Tensor | None = None,
+        alone: bool = False,
+    ) -> Tensor:
         """Return what to back-propagate: the mean loss, or the sum where the step is shared.
 
         Args:
             loss_sum: Over the predicted tokens of a batch.
             num_tokens: How many these are.
             more: A further sum, which is back-propagated and no part of the loss that is told.
+            alone: Return the mean in any case; ``divide`` is not called then.
         """
+        self.has_tokens = True
         self.nats.add_(loss_sum.detach())
         self.num_tokens.add_(num_tokens)
         if more is not None:
             loss_sum = loss_sum + more
         # alone and in one piece, a batch is the global batch, and its own count will do
-        if self.num_parts == 1:
+        if alone or self.num_parts == 1:
             return loss_sum / num_tokens.clamp(min=1)
         self.step_tokens.add_(num_tokens)
         return loss_sum
+
+    def observe(self, loss: Tensor) -> None:
+        """Count the loss of a batch as that of one token, where no tokens are counted."""
+        if not self.has_tokens:
+            self.nats.add_(loss.detach())
+            self.num_tokens.add_(1)
+            self.has_batches = True
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there is anything to take."""
+        return self.has_tokens or self.has_batches
 
     def divide(self, gradients: Sequence[Tensor]) -> None:
         """Divide the gradients of a step by the tokens of the global batch."""
@@ -69,6 +99,7 @@ class TokenMean:
         sums = torch.stack([self.nats, self.num_tokens.to(self.nats.dtype)])
         self.nats.zero_()
         self.num_tokens.zero_()
+        self.has_tokens = self.has_batches = False
         nats, num_tokens = self._over_ranks(sums).tolist()
         return float(nats / max(1, num_tokens))
 

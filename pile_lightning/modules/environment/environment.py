@@ -36,6 +36,7 @@ from pile_lightning.modules.environment.specs import (
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, refuse_sharding
 from pile_lightning.modules.environment.vocabulary import check_vocabularies
+from pile_lightning.modules.hooks import check_supers, overridden
 from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.parallel import num_step_ranks
 
@@ -64,6 +65,7 @@ class Environment(ScoresMembers, KnowsSettings):
             ``auto`` times both on the first batch.
 
     Raises:
+        TypeError: For a sub-class that overrides a hook without ``super()``.
         ValueError: For members that there cannot be, couplings of those that there are not, and
             parts that cannot be shared.
 
@@ -93,6 +95,7 @@ class Environment(ScoresMembers, KnowsSettings):
         engine: EngineName = "sequential",
     ) -> None:
         super().__init__()
+        check_supers(type(self), base=Environment, hooks=_OURS)
         specs = member_specs(members, base, sweep)
         self.hparams.update(vocab_size=vocab_size, max_seq_len=max_seq_len, coupling=coupling)
         # expanded: what a checkpoint's members are must not hang on how a sweep is read
@@ -136,6 +139,7 @@ class Environment(ScoresMembers, KnowsSettings):
         for member in self.roster:
             member.module.trainer = self.trainer
             member.module.log_to = partial(self._log_of, member)
+            member.module.open_scores()
             member.module.setup(stage)
         self.couplings.setup(self.trainer)
 
@@ -174,6 +178,7 @@ class Environment(ScoresMembers, KnowsSettings):
             )
         for member in self.roster:
             if member.here:
+                member.module.open_counters()
                 member.module.on_train_start()
             member.watch()
         for member in self.roster.frozen:
@@ -233,6 +238,7 @@ class Environment(ScoresMembers, KnowsSettings):
             if not member.trains:
                 member.gradients.drop()  # zeros, of ddp, would decay weights and move momenta
         for member in self.roster.training_here:
+            member.module.divide_gradients()
             member.module.on_before_optimizer_step(member.optimizer)
 
     def configure_gradient_clipping(
@@ -254,6 +260,7 @@ class Environment(ScoresMembers, KnowsSettings):
         """Let the members log, and log what the leading one has."""
         trainer = self.trainer
         for member in self.roster.training_here:
+            member.module.log_training(None, batch_idx)
             member.module.on_train_batch_end(outputs, batch, batch_idx)
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and trainer.global_step % trainer.log_every_n_steps == 0:
@@ -262,7 +269,6 @@ class Environment(ScoresMembers, KnowsSettings):
 
     def on_predict_start(self) -> None:
         """Bring the best member to where it predicts."""
-        super().on_predict_start()
         self.lend_best()
 
     # -- checkpoints ------------------------------------------------------------------------------
@@ -286,6 +292,10 @@ class Environment(ScoresMembers, KnowsSettings):
         self.roster.load_state_dict(state["members"])
         self._halvings = state["halvings"]
         self._engine_state = state["engine"]
+
+
+_OURS = [name for name in overridden(Environment) if name != "predict_step"]
+"""The hooks that an environment works in."""
 
 
 def _by_key(roster: Roster) -> dict[str, nn.Module]:

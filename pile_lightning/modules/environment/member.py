@@ -13,12 +13,33 @@ from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.random_stream import RandomStream
 from pile_lightning.modules.environment.specs import MemberSpec
 from pile_lightning.modules.environment.weights import read_weights
+from pile_lightning.modules.hooks import overridden
 from pile_lightning.nn import stop_waiting, weights_follow
 from pile_lightning.optim import NonFiniteGradients
 
 __all__ = ["Fate", "Member"]
 
 _BAD_LOSS = 1e9
+
+_CALLED = {
+    "configure_gradient_clipping",
+    "configure_model",
+    "configure_optimizers",
+    "on_before_optimizer_step",
+    "on_test_epoch_end",
+    "on_train_batch_end",
+    "on_train_start",
+    "on_validation_epoch_end",
+    "predict_step",
+    "setup",
+}
+"""The hooks of a member that an environment calls."""
+
+_INSTEAD = {
+    "training_step": "say what it computes by loss_sum",
+    "validation_step": "say what it computes by token_nll",
+    "test_step": "say what it computes by token_nll",
+}
 
 
 @dataclass
@@ -85,12 +106,7 @@ class Member:
                     vocab_size=vocab_size,
                     max_seq_len=spec.from_data.get("max_seq_len", max_seq_len),
                 )
-        for step, instead in (("training_step", "loss_sum"), ("validation_step", "token_nll")):
-            if getattr(type(module), step) is not getattr(LanguageModule, step):
-                raise ValueError(
-                    f"member {name!r}: {type(module).__name__} has a {step} of its own, which an "
-                    f"environment does not call; say what it computes by {instead}"
-                )
+        _check_hooks(name, type(module))
         self.module = module
         self.here = True
         """Whether this rank trains it."""
@@ -211,6 +227,17 @@ class Member:
         if self.fate.trend is not None:
             self.trend = torch.tensor(self.fate.trend, device=self.module.device)
         self.stream.load_state_dict(state["random"])
+
+
+def _check_hooks(name: str, kind: type) -> None:
+    """Refuse a hook of a member's own that would never be called."""
+    for hook in overridden(kind, base=LanguageModule):
+        if hook not in _CALLED:
+            instead = _INSTEAD.get(hook, "override it in a sub-class of Environment")
+            raise ValueError(
+                f"member {name!r}: {kind.__name__} overrides {hook}, which an environment "
+                f"does not call; {instead}"
+            )
 
 
 def _nothing_of(parameter: nn.Parameter) -> Tensor:

@@ -67,6 +67,7 @@ class ScoresMembers(TellsOfMembers):
         """
         self._leave_out_failed()
         for member in self._scored_here():
+            member.module.log_scores("val")
             member.module.on_validation_epoch_end()
         self._log_best("val")
 
@@ -78,6 +79,7 @@ class ScoresMembers(TellsOfMembers):
         """
         self._leave_out_failed()
         for member in self._scored_here():
+            member.module.log_scores("test")
             member.module.on_test_epoch_end()
         self._log_best("test")
 

@@ -3,23 +3,29 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+from lightning import Callback
 from torch import Tensor
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.checkpoint.trainers import trainer_of_data
-from pile_lightning.modules.awaiting import AwaitsWeights
+from pile_lightning.modules.bookkeeping import CheckWeights, add_missing
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.environment.split import split_checkpoint
+from pile_lightning.modules.restorable import RestorableModule
 from pile_lightning.nn import Counted
 
 __all__ = ["SpeaksAsBest"]
 
 
-class SpeaksAsBest(AwaitsWeights):
+class SpeaksAsBest(RestorableModule):
     """Several models, of which the best so far predicts and generates."""
 
     roster: Roster
     trainer = trainer_of_data
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what refuses to begin without weights; add callbacks of your own to it."""
+        return add_missing(self.trainer, CheckWeights())
 
     @property
     def best(self) -> Any:

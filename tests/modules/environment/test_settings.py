@@ -93,7 +93,7 @@ MISTAKES = {
     ),
     "a training step": (
         {"members": {"one": member(kind=OWN + "OwnStep")}},
-        "OwnStep has a training_step of its own",
+        "OwnStep overrides training_step",
     ),
     "a sweep over the data": (
         {"base": member(), "sweep": {"data.seed": [0, 1]}},

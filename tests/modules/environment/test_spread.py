@@ -8,6 +8,7 @@ from lightning import seed_everything
 
 from pile_lightning.callbacks import MetricsCsv, read_metrics
 from pile_lightning.modules import Environment, SharedPart
+from pile_lightning.modules.bookkeeping import CheckWeights
 from pile_lightning.nn import check_weights, weights_follow
 from tests.checkpoint.worlds import as_one_of_two, in_ranks
 from tests.modules.environment.conftest import SEQ, UNLIKE, VOCAB, ToyData, make_trainer_in
@@ -69,7 +70,7 @@ def test_nothing_is_predicted_with_weights_that_never_came(make_environment):
     with weights_follow():
         environment.configure_model()
     with pytest.raises(FileNotFoundError, match="the weights never came"):
-        environment.on_predict_start()
+        CheckWeights().on_predict_start(None, environment)
 
 
 @pytest.mark.dist
