@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pile_lightning"
-COMMON = {"batch", "config", "device", "lean_defaults", "parser_words", "version", "whole_file"}
+COMMON = {
+    *("batch", "config", "device", "lean_defaults", "loop_state", "parser_words", "version"),
+    "whole_file",
+}
 MAY_IMPORT = {
     "batch": set(),
     "config": set(),
     "device": set(),
     "lean_defaults": set(),
+    "loop_state": set(),
     "parser_words": set(),
     "version": set(),
     "whole_file": set(),

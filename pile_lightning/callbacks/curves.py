@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from pile_lightning.callbacks.metrics_csv import read_metrics
+from pile_lightning.callbacks.metrics_csv import MetricsReader, read_metrics
 
 __all__ = ["Curves", "draw_curves"]
 
@@ -29,13 +29,17 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     Raises:
         ValueError: Where the file is missing or holds no rows.
     """
+    rows = read_metrics(metrics)
+    if not rows:
+        raise ValueError(f"{metrics} holds no metrics; is it the metrics.csv of a run?")
+    _draw(rows, picture)
+
+
+def _draw(rows: Sequence[Mapping[str, float]], picture: str | Path) -> None:
     # a backend without a screen, and an import of a second that only a picture should cost
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = read_metrics(metrics)
-    if not rows:
-        raise ValueError(f"{metrics} holds no metrics; is it the metrics.csv of a run?")
     figure = Figure(figsize=(11, 7), layout="constrained")
     members = member_names(rows)
     panels = member_panels(members) if members else PANELS
@@ -123,6 +127,7 @@ class Curves(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the folder (on all ranks: Lightning broadcasts it)."""
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._metrics = MetricsReader(self.folder / "metrics.csv")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what there is."""
@@ -135,6 +140,6 @@ class Curves(Callback):
 
     @rank_zero_only
     def _draw(self) -> None:
-        metrics = self.folder / "metrics.csv"
-        if read_metrics(metrics):
-            draw_curves(metrics, self.folder / "curves.png")
+        rows = self._metrics.read()
+        if rows:
+            _draw(rows, self.folder / "curves.png")

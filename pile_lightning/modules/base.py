@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
+from lightning import Callback
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -18,10 +19,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint import as_file
 from pile_lightning.config import from_plain, to_plain
+from pile_lightning.loop_state import LoopState
 from pile_lightning.modules.awaiting import AwaitsWeights
+from pile_lightning.modules.keep_token_mean import KeepTokenMean
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
-from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.nn import NetworkConfig, weights_follow
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
@@ -48,6 +50,8 @@ class LanguageModule(AwaitsWeights):
     """
 
     network: nn.Module | None
+    token_mean: TokenMean
+    """The sums of losses and tokens since the last log, once training has started."""
 
     def __init__(
         self,
@@ -75,6 +79,8 @@ class LanguageModule(AwaitsWeights):
         """Where metrics go, of a member of an environment; the trainer by default."""
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
+        self.restored_mean: dict[str, float] | None = None
+        """Those of the checkpoint that training is to start from."""
         self.carried_elsewhere: Collection[nn.Parameter] = frozenset()
         """Parameters whose gradients another member of an environment divides and clips."""
 
@@ -157,11 +163,16 @@ class LanguageModule(AwaitsWeights):
         self.configure_model()
         return cast(nn.Module, self.network)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what lets a run go on from any checkpoint of it."""
+        return [LoopState(), KeepTokenMean()]
+
     # -- training ---------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
         """Open the counters."""
-        self.token_mean = TokenMean(self.trainer, self.device)
+        self.token_mean = TokenMean(self.trainer, self.device, self.restored_mean)
+        self.restored_mean = None
         self.gradient_norm: Tensor | None = None
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
@@ -170,6 +181,8 @@ class LanguageModule(AwaitsWeights):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Divide gradients by the tokens of the global batch; clipping comes after this."""
+        # now: the schedule has moved on when the step is logged
+        self.step_rate: float = optimizer.param_groups[0]["lr"]
         self.token_mean.divide(self.gradients())
 
     def configure_gradient_clipping(
@@ -200,17 +213,13 @@ class LanguageModule(AwaitsWeights):
         if trainer.global_step % trainer.log_every_n_steps:
             return
         self.log("train/loss", self.token_mean.take(), prog_bar=True)
-        self.log("train/lr", (self.own_optimizer or trainer.optimizers[0]).param_groups[0]["lr"])
+        self.log("train/lr", self.step_rate)
         if self.gradient_norm is not None:
             self.log("train/gradient_norm", self.gradient_norm)
 
     def log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
         """Log a metric, as Lightning does; that of a member stands under the member's name."""
         (self.log_to or super().log)(name, value, *settings, **more)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a step that is saved before its validation be validated when it is loaded."""
-        keep_validation_due(checkpoint, self.trainer)
 
     # -- scoring ----------------------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ from functools import partial
 from typing import Any, Self
 
 import torch
+from lightning import Callback
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.config import from_plain, to_plain
+from pile_lightning.loop_state import LoopState
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.coupling import Coupling
 from pile_lightning.modules.environment.engines import Engine, Sequential
@@ -30,7 +32,6 @@ from pile_lightning.modules.environment.specs import PlainDict, PlainList, membe
 from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, refuse_sharding
 from pile_lightning.modules.environment.vocabulary import check_vocabularies
-from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["Environment"]
@@ -145,6 +146,10 @@ class Environment(ScoresMembers, KnowsSettings):
         """Join the members' optimizers and schedules."""
         trained = [member for member in self.roster if not member.spec.frozen]
         return joint_optimizer(trained, together=self.engine_name != "sequential")
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what lets a run go on from any checkpoint of it."""
+        return [LoopState()]
 
     # -- training ---------------------------------------------------------------------------------
 
@@ -265,7 +270,6 @@ class Environment(ScoresMembers, KnowsSettings):
                 m.name: len(m.optimizer.param_groups) for m in self.roster if not m.spec.frozen
             },
         }
-        keep_validation_due(checkpoint, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from how the members fared."""
