@@ -13,13 +13,14 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from pile_lightning.callbacks.after_step import AfterStep
 from pile_lightning.callbacks.history import Summarises
 from pile_lightning.callbacks.saving import checkpoint_folder, why_not_saved
 
 __all__ = ["BestCheckpoint", "LastCheckpoint"]
 
 
-class LastCheckpoint(Checkpoint):
+class LastCheckpoint(AfterStep):
     """Keep ``checkpoints/last.ckpt`` in the run's folder: every few steps and at the end.
 
     Args:
@@ -34,29 +35,35 @@ class LastCheckpoint(Checkpoint):
             )
         self.every_n_steps = every_n_steps
         self._saved: int | None = 0
+        """The step that ``last.ckpt`` is of, None where it lacks something of it."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the folder (on all ranks: Lightning broadcasts it)."""
         self.path = os.path.join(checkpoint_folder(trainer), "last.ckpt")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the step that training starts from as saved."""
-        self._saved = trainer.global_step
+        """Take the step that training starts from as saved, if it is ``last.ckpt`` that it had."""
+        super().on_train_start(trainer, pl_module)
+        resumed = trainer.ckpt_path
+        # another checkpoint may know more of its step: what it scores
+        other = resumed is not None and os.path.realpath(resumed) != os.path.realpath(self.path)
+        self._saved = None if other else trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: Trainer) -> None:
         """Save after an optimizer step, never between two micro-batches of one."""
-        # the last step too: saved after the loop, Lightning's count of batches is one too high when
-        # that checkpoint is gone on with, and metrics are logged under the wrong steps
         if (
             trainer.global_step % self.every_n_steps == 0
             or trainer.global_step == trainer.max_steps
         ):
-            self._save(trainer)
+            self.save_now(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the checkpoint of the last step have its scores."""
+        if trainer.state.fn == "fit" and trainer.global_step == trainer.max_steps:
+            self._saved = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step of a run that was stopped early, or whose save failed.
+        """Save the last step with its scores, and that of a run that was stopped early.
 
         Raises:
             OSError: Where it cannot be saved: a run must not end well without its outcome.
@@ -65,7 +72,7 @@ class LastCheckpoint(Checkpoint):
             return
         if self._saved == trainer.global_step and why_not_saved(trainer, self.path, wait=True):
             self._saved = None
-        self._save(trainer)
+        self.save_now(trainer)
         reason = why_not_saved(trainer, self.path, wait=True)
         if reason is not None:
             raise OSError(
@@ -73,18 +80,8 @@ class LastCheckpoint(Checkpoint):
                 f"{self.path}: {reason}. Make room, and go on from an earlier checkpoint"
             )
 
-    def save_now(self, trainer: Trainer, *, again: bool = False) -> None:
-        """Save at once, on all ranks.
-
-        Args:
-            trainer: The trainer.
-            again: Also where this step is saved already.
-        """
-        if again:
-            self._saved = -1
-        self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
+    def save_now(self, trainer: Trainer) -> None:
+        """Save at once, on all ranks, unless this step is saved."""
         # the step that was saved stays current until the next one is whole
         if self._saved != trainer.global_step and not trainer.fast_dev_run:
             trainer.save_checkpoint(self.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from pile_lightning.callbacks.metrics_csv import read_metrics
+from pile_lightning.callbacks.metrics_csv import MetricsReader, read_metrics
 from pile_lightning.callbacks.pictures import write_png
 from pile_lightning.callbacks.side_files import SideFiles
 
@@ -31,12 +31,16 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> None:
     Raises:
         ValueError: Where the file is missing or holds no rows.
     """
-    # an import of a second that only a picture should cost
-    from matplotlib.figure import Figure
-
     rows = read_metrics(metrics)
     if not rows:
         raise ValueError(f"{metrics} holds no metrics; is it the metrics.csv of a run?")
+    _draw(rows, picture)
+
+
+def _draw(rows: Sequence[Mapping[str, float]], picture: str | Path) -> None:
+    # an import of a second that only a picture should cost
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 7), layout="constrained")
     members = member_names(rows)
     panels = member_panels(members) if members else PANELS
@@ -125,6 +129,7 @@ class Curves(Callback):
         """Find the folder (on all ranks: Lightning broadcasts it)."""
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         self._files = SideFiles()
+        self._metrics = MetricsReader(self.folder / "metrics.csv")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what there is."""
@@ -137,6 +142,6 @@ class Curves(Callback):
 
     @rank_zero_only
     def _draw(self) -> None:
-        metrics, picture = self.folder / "metrics.csv", self.folder / "curves.png"
-        if read_metrics(metrics):
-            self._files.write(picture, lambda: draw_curves(metrics, picture))
+        rows, picture = self._metrics.read(), self.folder / "curves.png"
+        if rows:
+            self._files.write(picture, lambda: _draw(rows, picture))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 
+from pile_lightning.callbacks.after_step import AfterStep
 from pile_lightning.callbacks.saving import checkpoint_folder, why_not_saved
 from pile_lightning.callbacks.throughput import Throughput
 
@@ -24,7 +24,7 @@ class Summarises(Protocol):
         """Return what a checkpoint says of itself."""
 
 
-class KeptCheckpoints(Checkpoint):
+class KeptCheckpoints(AfterStep):
     """Keep a history, ``checkpoints/step-00001000.ckpt`` and so on; off by default.
 
     An old one is removed only after a newer one is whole.
@@ -56,8 +56,8 @@ class KeptCheckpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_n_tokens = every_n_tokens
         self.keep = keep
-        self._intervals = 0
-        self._step = 0
+        self._tokens = 0
+        self._loaded: dict[str, int] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the folder, and what counts tokens.
@@ -73,34 +73,39 @@ class KeptCheckpoints(Checkpoint):
                 f"Throughput, which counts tokens; add it to the trainer's callbacks"
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from here."""
-        self._intervals, self._step = self._past(), trainer.global_step
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last step that was seen, and the tokens by then."""
+        return {"step": self._over, "tokens": self._tokens}
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there: another checkpoint of a step may be saved before that step's here."""
+        self._loaded = {"step": state_dict["step"], "tokens": state_dict["tokens"]}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here, or from before the step whose checkpoint is due."""
+        loaded, self._loaded = self._loaded, None
+        self._over = loaded["step"] if loaded else trainer.global_step
+        self._tokens = loaded["tokens"] if loaded else self._counted()
+
+    def after_step(self, trainer: Trainer) -> None:
         """Save after an optimizer step that completes an interval."""
-        step = trainer.global_step
-        if step == self._step or trainer.fast_dev_run:
-            return
-        self._step, before, self._intervals = step, self._intervals, self._past()
-        by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
-        if by_steps or self._intervals > before:
-            path = os.path.join(self.folder, f"step-{step:08}.ckpt")
-            trainer.save_checkpoint(path)
+        step, before, self._tokens = trainer.global_step, self._tokens, self._counted()
+        due = self.every_n_steps is not None and step % self.every_n_steps == 0
+        if self.every_n_tokens is not None:
+            due |= self._tokens // self.every_n_tokens > before // self.every_n_tokens
+        if due:
+            trainer.save_checkpoint(os.path.join(self.folder, f"step-{step:08}.ckpt"))
             self._thin_out(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Thin out after the last save is whole."""
+        super().on_train_end(trainer, pl_module)
         if not trainer.fast_dev_run and (self.every_n_steps or self.every_n_tokens):
             why_not_saved(trainer, self.folder, wait=True)
             self._thin_out(trainer)
 
-    def _past(self) -> int:
-        if self.every_n_tokens is None or self._counter is None:
-            return 0
-        return int(self._counter.tokens // self.every_n_tokens)
+    def _counted(self) -> int:
+        return 0 if self._counter is None else self._counter.tokens
 
     def _thin_out(self, trainer: Trainer) -> None:
         """Remove what is older than the newest whole ones; a save under way is no such one yet."""

@@ -1,7 +1,7 @@
 """A logger whose file survives: one ``metrics.csv`` in the run's folder, continued at a resume."""
 
 import csv
-import io
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-__all__ = ["MetricsCsv"]
+__all__ = ["MetricsCsv", "MetricsReader", "read_metrics"]
 
 
 class MetricsCsv(Logger):
@@ -97,20 +97,56 @@ def _precedes(kept: Mapping[str, float], row: Mapping[str, float]) -> bool:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """Return the rows of a ``metrics.csv``, each with the columns that it fills."""
-    if not Path(path).is_file():
-        return []
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        text = file.read()
-    # a line without an end is one that a kill cut short, perhaps in the middle of a number
-    whole = text[: text.rfind("\n") + 1]
-    rows = []
-    for cells in csv.DictReader(io.StringIO(whole, newline="")):
-        filled = {name: cell for name, cell in cells.items() if name and cell}
-        try:
-            row = {name: float(cell) for name, cell in filled.items()}
-        except ValueError:
-            continue  # what a lost disk block leaves
-        if "step" in row:
-            rows.append({**row, "step": int(row["step"])})
-    return rows
+    """Return the rows of a ``metrics.csv``, each with the columns that it fills.
+
+    A line that is no row, which a lost disk block or a kill leaves, is passed over.
+    """
+    return MetricsReader(path).read()
+
+
+class MetricsReader:
+    """Reads a ``metrics.csv`` that grows: what was read once is kept.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file = -1
+        self._read = 0
+        self._columns: list[str] = []
+        self._rows: list[dict[str, float]] = []
+
+    def read(self) -> list[dict[str, float]]:
+        """Return the rows so far, as ``read_metrics`` does."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._file or status.st_size < self._read:  # written over
+                self._file, self._read, self._columns, self._rows = status.st_ino, 0, [], []
+            file.seek(self._read)
+            # a line without an end is one that a kill cut short, perhaps in the middle of a number
+            *lines, rest = file.read().split(b"\n")
+            self._read = file.tell() - len(rest)
+        if lines and not self._columns:
+            self._columns = _columns(lines.pop(0))
+        self._rows += [row for line in lines if (row := _row(self._columns, line)) is not None]
+        return self._rows
+
+
+def _columns(header: bytes) -> list[str]:
+    return next(csv.reader([header.decode("utf-8", "replace")]), [])
+
+
+def _row(columns: list[str], line: bytes) -> dict[str, float] | None:
+    """Return a line's row, or None where it is damaged."""
+    cells = line.rstrip(b"\r").split(b",")  # numbers need no quotes
+    if len(cells) != len(columns):
+        return None
+    try:
+        row = {name: float(cell) for name, cell in zip(columns, cells, strict=True) if cell}
+        return {**row, "step": int(row["step"])}
+    except (KeyError, ValueError, OverflowError):
+        return None

@@ -33,13 +33,8 @@ class SavesNow(Protocol):
     path: str
     """Where to."""
 
-    def save_now(self, trainer: Trainer, *, again: bool = False) -> None:
-        """Save one at once, on all ranks.
-
-        Args:
-            trainer: The trainer.
-            again: Also where this step is saved already.
-        """
+    def save_now(self, trainer: Trainer) -> None:
+        """Save one at once, on all ranks, unless this step is saved."""
 
 
 class Preemption(Checkpoint):
@@ -83,7 +78,6 @@ class Preemption(Checkpoint):
         self._previous: dict[signal.Signals, Any] = {}
         self._listening = False
         self._may_wait = False
-        self._leaving = False
         self._shared_val_batches = 0.0
         self._watched_data: Any = None
 
@@ -152,7 +146,7 @@ class Preemption(Checkpoint):
             raise ValueError(
                 "preemption has nothing to save with; add LastCheckpoint to the trainer's callbacks"
             )
-        self._received, self._leaving, self._may_wait = None, False, True
+        self._received, self._may_wait = None, True
         self.listen()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -182,25 +176,14 @@ class Preemption(Checkpoint):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Leave, where the step before was the last."""
-        if self._leaving:
-            self._leave(trainer)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save after an optimizer step, where a signal has come to any rank."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+        """Save and leave between two steps, where a signal has come to any rank."""
+        if batch_idx % trainer.accumulate_grad_batches:
             return
-        if trainer.world_size == 1:
-            if self._received is None:
-                return
-        elif trainer.global_step % self.every_n_steps:
+        if trainer.world_size > 1 and trainer.global_step % self.every_n_steps:
             return
-        # the last step of all is saved and scored as ever
-        if trainer.global_step != trainer.max_steps and self._agreed(trainer):
+        if self._agreed(trainer):
             self._save(trainer)
-            self._leaving = True
+            self._leave(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave, or see how many batches all ranks have, between which they may agree."""
@@ -212,7 +195,7 @@ class Preemption(Checkpoint):
             own = own.to(trainer.strategy.root_device)
             least = float(trainer.strategy.reduce(own, reduce_op="min"))
             self._shared_val_batches = least if least < float("inf") else 0
-        if self._leaving or self._agreed(trainer):
+        if self._agreed(trainer):
             self._break_off(trainer)
 
     def on_validation_batch_end(
@@ -249,20 +232,16 @@ class Preemption(Checkpoint):
         return bool(trainer.strategy.reduce_boolean_decision(told, all=False))
 
     @staticmethod
-    def _save(trainer: Trainer, *, again: bool = False) -> None:
+    def _save(trainer: Trainer) -> None:
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, SavesNow):
-                callback.save_now(trainer, again=again)
+                callback.save_now(trainer)
                 return
 
     def _break_off(self, trainer: Trainer) -> None:
-        """Save in a validation so that the run that goes on begins with the whole of it."""
+        """Save in a validation, so that the run that goes on begins with the whole of it."""
         if not trainer.sanity_checking and trainer.global_step > 0:
-            # what Lightning takes for a validation whose first batch was begun
-            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-            progress.reset()
-            progress.total.ready = progress.total.started = 1
-            self._save(trainer, again=True)
+            self._save(trainer)
         self._leave(trainer)
 
     def _leave(self, trainer: Trainer) -> None:

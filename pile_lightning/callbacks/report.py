@@ -51,7 +51,17 @@ class Report(Callback):
     def __init__(self) -> None:
         self._scores: dict[str, float] = {}
         self._scored_step: int | None = None
+        self._together: float | None = None
         self._first_step: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the latest scores."""
+        return {"scores": self._scores, "step": self._scored_step, "together": self._together}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there: what is left of a run may be its end."""
+        self._scores, self._scored_step = dict(state_dict["scores"]), state_dict["step"]
+        self._together = state_dict["together"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -60,6 +70,10 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the latest scores."""
+        if trainer.sanity_checking:
+            return
+        together = trainer.callback_metrics.get("val/ensemble/bits_per_byte")
+        self._together = None if together is None else float(together)
         self._scored_step = trainer.global_step
         prefix, scores = "val/", dict(trainer.callback_metrics)
         if isinstance(pl_module, Ranks):
@@ -73,9 +87,8 @@ class Report(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table."""
         folder = trainer.log_dir or trainer.default_root_dir  # a collective: on every rank
-        # a finished run that is resumed never starts training
-        steps = 0 if self._first_step is None else trainer.global_step - self._first_step
-        if steps and not trainer.fast_dev_run:
+        if self._first_step is not None and not trainer.fast_dev_run:
+            steps = trainer.global_step - self._first_step
             self._print(trainer, pl_module, folder, steps)
 
     @rank_zero_only
@@ -120,9 +133,8 @@ class Report(Callback):
         if isinstance(pl_module, Ranks):
             first = _best(pl_module)
             rows = {f"the best member, step {first['scored_step']}": score}
-            together = trainer.callback_metrics.get("val/ensemble/bits_per_byte")
-            if together is not None:
-                rows[f"the ensemble, step {self._scored_step}"] = float(together)
+            if self._together is not None:
+                rows[f"the ensemble, step {self._scored_step}"] = self._together
             return rows
         rows = {f"this model, step {self._scored_step}": score}
         best = next((c for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None)

@@ -50,6 +50,14 @@ class Samples(Callback):
         self.latest: str | None = None
         self._files = SideFiles()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the latest sample, for the table that a run ends with."""
+        return {"latest": self.latest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.latest = state_dict["latest"]
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask for the samples, which are not drawn yet, so that no mistake costs an hour.
 

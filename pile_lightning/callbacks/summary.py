@@ -18,6 +18,15 @@ class CheckpointSummary(Callback):
 
     def __init__(self) -> None:
         self._scores: dict[str, Any] = {}
+        self._losses: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known: a run that goes on knows it before it logs anything."""
+        return {"scores": self._scores, "losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what was known."""
+        self._scores, self._losses = dict(state_dict["scores"]), dict(state_dict["losses"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the scores."""
@@ -28,11 +37,12 @@ class CheckpointSummary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add what is known now."""
+        self._losses |= _logged(trainer, "train/")
         tokens = next((c.tokens for c in trainer.callbacks if isinstance(c, Throughput)), None)
         checkpoint.setdefault("summary", {}).update(
             {
                 "tokens": tokens,
-                **_logged(trainer, "train/"),
+                **self._losses,
                 **self._scores,
             }
         )

@@ -8,6 +8,8 @@ counters, in the middle of an accumulated step, or after ``fit`` has ended.
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pile_lightning.loop_state import align_batches, finished_batches
+
 if TYPE_CHECKING:
     from lightning import Trainer
 
@@ -58,7 +60,7 @@ class RowCursor:
         self._start = loaded["rows"] if loaded else 0
         self._accumulated = trainer.accumulate_grad_batches if trainer else 1
         if trainer and loaded:
-            _align(trainer, loaded["accumulated"], self._accumulated)
+            align_batches(trainer, before=loaded["accumulated"], now=self._accumulated)
         elif self._batches():
             warnings.warn(
                 "the checkpoint holds no position of this data module (it was trained on another "
@@ -69,28 +71,7 @@ class RowCursor:
 
     def _batches(self) -> int:
         """Batches that the trainer is done with, in all."""
-        if self._trainer is None:
-            return 0
-        # not `completed`, which is counted only after the hooks that save checkpoints, nor `ready`,
-        # which counts a batch that an exception interrupted
-        return int(self._trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+        return 0 if self._trainer is None else finished_batches(self._trainer)
 
     def _steps(self) -> int:
         return self._batches() // self._accumulated
-
-
-def _align(trainer: "Trainer", before: int, now: int) -> None:
-    """Count the finished steps in batches of this run, so that the next batch begins a step.
-
-    Lightning steps at every multiple of ``accumulate_grad_batches`` of a count that it restores:
-    after a checkpoint from within a step, or another ``accumulate_grad_batches``, the first step
-    would be taken on part of its batches, and validation would come at other steps than before.
-    """
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    for counts in (progress.total, progress.current):
-        shift = counts.processed // before * now - counts.processed
-        # by the same number all: their differences say where the checkpoint was saved
-        counts.ready += shift
-        counts.started += shift
-        counts.processed += shift
-        counts.completed += shift

@@ -18,8 +18,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.config import from_plain, to_plain
+from pile_lightning.loop_state import LoopState
 from pile_lightning.modules.bookkeeping import Bookkeeping, CheckWeights, add_missing
 from pile_lightning.modules.hooks import check_supers
+from pile_lightning.modules.keep_token_mean import KeepTokenMean
 from pile_lightning.modules.restorable import RestorableModule, read_back
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
@@ -58,6 +60,8 @@ class LanguageModule(RestorableModule):
 
     network: nn.Module | None
     trainer = trainer_of_data
+    token_mean: TokenMean
+    """The sums of losses and tokens since the last log, once training has started."""
 
     def __init__(
         self,
@@ -86,6 +90,9 @@ class LanguageModule(RestorableModule):
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
         self._logs_loss = False
+        self._step_rate: float | None = None
+        self.restored_mean: dict[str, float] | None = None
+        """Those of the checkpoint that training is to start from."""
         self.carried_elsewhere: Collection[nn.Parameter] = frozenset()
         """Parameters whose gradients another member of an environment divides and clips."""
 
@@ -167,13 +174,16 @@ class LanguageModule(RestorableModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return what counts, divides, logs and scores; add callbacks of your own to these."""
-        return add_missing(self.trainer, CheckWeights(), Bookkeeping())
+        return add_missing(
+            self.trainer, CheckWeights(), Bookkeeping(), LoopState(), KeepTokenMean()
+        )
 
     # -- training ---------------------------------------------------------------------------------
 
     def open_counters(self) -> None:
         """Open the counters of training."""
-        self.token_mean = TokenMean(self.trainer, self.device)
+        self.token_mean = TokenMean(self.trainer, self.device, self.restored_mean)
+        self.restored_mean = None
         self.gradient_norm: Tensor | None = None
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
@@ -193,6 +203,10 @@ class LanguageModule(RestorableModule):
 
     def divide_gradients(self) -> None:
         """Divide gradients by the tokens of the global batch, where they are of sums."""
+        if self.own_optimizer or self.trainer.optimizers:
+            optimizer = self.own_optimizer or self.trainer.optimizers[0]
+            # now: the schedule has moved on when the step is logged
+            self._step_rate = optimizer.param_groups[0]["lr"]
         if not self.has_own_step:
             self.token_mean.divide(self.gradients())
 
@@ -231,9 +245,8 @@ class LanguageModule(RestorableModule):
             return
         if not self._logs_loss and (self.token_mean.has_some or not self.has_own_step):
             self._log("train/loss", self.token_mean.take(), prog_bar=True)
-        if self.own_optimizer or trainer.optimizers:
-            optimizer = self.own_optimizer or trainer.optimizers[0]
-            self.log("train/lr", optimizer.param_groups[0]["lr"])
+        if self._step_rate is not None:
+            self.log("train/lr", self._step_rate)
         if self.gradient_norm is not None:
             self.log("train/gradient_norm", self.gradient_norm)
 

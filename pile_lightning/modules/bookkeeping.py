@@ -8,7 +8,6 @@ from typing import Any, Protocol, cast
 
 from lightning import Callback, LightningModule, Trainer
 
-from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.nn import check_weights
 
 __all__ = ["Bookkeeping", "CheckWeights", "add_missing"]
@@ -87,12 +86,6 @@ class Bookkeeping(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores under ``test/``."""
         _books(pl_module).log_scores("test")
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Let a step that is saved before its validation be validated when it is loaded."""
-        keep_validation_due(checkpoint, trainer)
 
 
 def add_missing(trainer: Trainer, *callbacks: Callback) -> list[Callback]:

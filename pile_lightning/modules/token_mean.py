@@ -5,13 +5,14 @@ hold different numbers of ignored labels, the gradient was 40 % off in a small c
 back-propagated, tokens are counted as they pass, and the gradients are scaled once before the step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from lightning import Trainer
 from torch import Tensor
 
+from pile_lightning.loop_state import is_within_step
 from pile_lightning.optim import local
 from pile_lightning.parallel import num_step_ranks
 
@@ -24,9 +25,12 @@ class TokenMean:
     Args:
         trainer: Says over how many ranks and micro-batches a step is spread.
         device: Where the losses are.
+        state: Of a run before, as ``state_dict`` returned it.
     """
 
-    def __init__(self, trainer: Trainer, device: torch.device) -> None:
+    def __init__(
+        self, trainer: Trainer, device: torch.device, state: Mapping[str, float] | None = None
+    ) -> None:
         # float32 sums lose digits after some ten million tokens; Apple's GPUs have no float64
         floats = torch.float32 if device.type == "mps" else torch.float64
         self.nats = torch.zeros((), dtype=floats, device=device)
@@ -39,6 +43,11 @@ class TokenMean:
         self.trainer = trainer
         self.strategy = trainer.strategy
         self.num_ranks = num_step_ranks(trainer)
+        self._before_step: Tensor | None = None
+        # what all ranks had, on one of them
+        if state is not None and (self.num_ranks == 1 or trainer.is_global_zero):
+            self.nats.fill_(state["nats"])
+            self.num_tokens.fill_(int(state["num_tokens"]))
 
     @property
     def num_parts(self) -> int:
@@ -62,6 +71,8 @@ class TokenMean:
             alone: Return the mean in any case; ``divide`` is not called then.
         """
         self.has_tokens = True
+        if self.trainer.accumulate_grad_batches > 1 and not is_within_step(self.trainer):
+            self._before_step = self._sums()
         self.nats.add_(loss_sum.detach())
         self.num_tokens.add_(num_tokens)
         if more is not None:
@@ -96,12 +107,21 @@ class TokenMean:
 
     def take(self) -> float:
         """Return the mean loss of a token since the last time, over all ranks."""
-        sums = torch.stack([self.nats, self.num_tokens.to(self.nats.dtype)])
+        sums = self._sums()
         self.nats.zero_()
         self.num_tokens.zero_()
         self.has_tokens = self.has_batches = False
         nats, num_tokens = self._over_ranks(sums).tolist()
         return float(nats / max(1, num_tokens))
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the sums since the last time by the last finished step, over all ranks."""
+        sums = self._before_step if is_within_step(self.trainer) else self._sums()
+        nats, num_tokens = self._over_ranks(self._sums() if sums is None else sums).tolist()
+        return {"nats": nats, "num_tokens": num_tokens}
+
+    def _sums(self) -> Tensor:
+        return torch.stack([self.nats, self.num_tokens.to(self.nats.dtype)])
 
     def _over_ranks(self, sums: Tensor) -> Tensor:
         """Return sums over the ranks that share the step."""

@@ -93,13 +93,13 @@ def test_a_run_is_drawn_after_validation_and_at_its_end(
         val_check_interval=3,
     )
 
-    def note(metrics, picture):
-        drawn.append((trainer.global_step, metrics.parent, picture))
+    def note(rows, picture):
+        drawn.append((trainer.global_step, picture))
 
-    monkeypatch.setattr("pile_lightning.callbacks.curves.draw_curves", note)
+    monkeypatch.setattr("pile_lightning.callbacks.curves._draw", note)
     trainer.fit(make_model(), make_data())
     run = tmp_path / "run"
-    assert drawn == [(3, run, run / "curves.png"), (4, run, run / "curves.png")]
+    assert drawn == [(3, run / "curves.png"), (4, run / "curves.png")]
     trainer.validate(make_model(), make_data(), verbose=False)
     assert len(drawn) == 2
 

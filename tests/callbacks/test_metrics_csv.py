@@ -56,6 +56,18 @@ def test_a_line_of_rubbish_is_no_row(tmp_path):
     assert read_metrics(path) == [{"step": 1, "a": 2.0}, {"step": 3, "a": 4.0}]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"2,2\xb45", b"\xff\xfe,1", b'2,"5', b"nan,1.0", b"inf,1.0", b"2,1.0,7", b"2", b"2,1\x005"],
+)
+def test_a_damaged_line_is_passed_over_and_the_run_goes_on(tmp_path, line):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,a\n1,2.5\n" + line + b"\n3,2.25\n")
+    assert read_metrics(path) == [{"step": 1, "a": 2.5}, {"step": 3, "a": 2.25}]
+    log(tmp_path, (4, {"a": 4.0}))
+    assert [row["step"] for row in read_metrics(path)] == [1, 3, 4]
+
+
 @pytest.mark.parametrize("method", ["csv.DictWriter.writerows", "pathlib.Path.replace"])
 def test_a_kill_while_columns_are_added_leaves_the_old_rows(tmp_path, monkeypatch, method):
     log(tmp_path, (1, {"a": 1.0}))

@@ -37,7 +37,6 @@ from pile_lightning.modules.environment.stacking import EngineName, build_engine
 from pile_lightning.modules.environment.together import Couplings, refuse_sharding
 from pile_lightning.modules.environment.vocabulary import check_vocabularies
 from pile_lightning.modules.hooks import check_supers, overridden
-from pile_lightning.modules.validation_due import keep_validation_due
 from pile_lightning.parallel import num_step_ranks
 
 __all__ = ["Environment"]
@@ -284,7 +283,6 @@ class Environment(ScoresMembers, KnowsSettings):
                 m.name: len(m.optimizer.param_groups) for m in self.roster if not m.spec.frozen
             },
         }
-        keep_validation_due(checkpoint, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from how the members fared."""

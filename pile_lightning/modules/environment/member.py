@@ -219,7 +219,16 @@ class Member:
     def state_dict(self) -> dict[str, Any]:
         """Return how it fares and where its random numbers are."""
         self.fate.trend = None if self.trend is None else float(self.trend)
-        return {"fate": dict(vars(self.fate)), "random": self.stream.state_dict()}
+        module = self.module
+        mean = module.restored_mean
+        if mean is None and self.here and hasattr(module, "token_mean"):
+            mean = module.token_mean.state_dict()
+        return {
+            "fate": dict(vars(self.fate)),
+            "random": self.stream.state_dict(),
+            "token_mean": mean,
+            "train_metrics": sorted(self.train_metrics),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
@@ -227,6 +236,8 @@ class Member:
         if self.fate.trend is not None:
             self.trend = torch.tensor(self.fate.trend, device=self.module.device)
         self.stream.load_state_dict(state["random"])
+        self.module.restored_mean = state["token_mean"]
+        self.train_metrics = set(state["train_metrics"])
 
 
 def _check_hooks(name: str, kind: type) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pile_lightning.batch import TokenBatch
 from pile_lightning.checkpoint.trainers import trainer_of_data
+from pile_lightning.loop_state import LoopState
 from pile_lightning.modules.bookkeeping import CheckWeights, add_missing
 from pile_lightning.modules.environment.roster import Roster
 from pile_lightning.modules.environment.split import split_checkpoint
@@ -24,8 +25,8 @@ class SpeaksAsBest(RestorableModule):
     trainer = trainer_of_data
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return what refuses to begin without weights; add callbacks of your own to it."""
-        return add_missing(self.trainer, CheckWeights())
+        """Return what checks weights and keeps progress; add callbacks of your own to these."""
+        return add_missing(self.trainer, CheckWeights(), LoopState())
 
     @property
     def best(self) -> Any:
