@@ -115,6 +115,11 @@ class Report(Callback):
         print("\n".join(lines), flush=True)
 
     def _training(self, trainer: Trainer, pl_module: LightningModule, steps: int) -> list[str]:
+        if steps == 0:
+            return [
+                f"The run has taken its {trainer.global_step} steps; a larger trainer.max_steps "
+                f"goes on."
+            ]
         seconds = time.perf_counter() - self._began
         millions = sum(p.numel() for p in pl_module.parameters() if p.requires_grad) / 1e6
         minutes = f"{int(seconds // 60)} min {seconds % 60:.0f} s"

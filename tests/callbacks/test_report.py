@@ -125,7 +125,7 @@ def test_a_last_step_without_a_score_is_told(
 
 def test_an_earlier_best_step_is_named(make_trainer, make_model, make_data, validating, capsys):
     class Rising(CausalLM):
-        def on_validation_epoch_end(self):
+        def log_scores(self, prefix):
             self.log("val/bits_per_byte", float(self.trainer.global_step))
             self.bits_per_byte.reset()
             self.perplexity.reset()
@@ -149,7 +149,7 @@ def test_a_run_that_scores_otherwise_has_no_table(
     make_trainer, make_model, make_data, validating, capsys
 ):
     class Otherwise(CausalLM):
-        def on_validation_epoch_end(self):
+        def log_scores(self, prefix):
             self.log("val/code/bits_per_byte", 1.0)
 
     make_trainer(Report(), **validating).fit(make_model(Otherwise), make_data())
@@ -176,7 +176,7 @@ def test_only_files_that_are_there_are_listed(make_trainer, make_model, make_dat
         assert absent not in printed
 
 
-def test_a_resumed_run_counts_its_own_steps_and_a_finished_one_says_nothing(
+def test_a_resumed_run_counts_its_own_steps_and_a_finished_one_says_how_to_go_on(
     make_trainer, make_model, make_data, tmp_path, capsys
 ):
     def fit(steps, ckpt_path=None):
@@ -187,7 +187,9 @@ def test_a_resumed_run_counts_its_own_steps_and_a_finished_one_says_nothing(
     last = tmp_path / "run/checkpoints/last.ckpt"
     assert "for 4 steps" in fit(4)
     assert "for 3 steps" in fit(7, last)
-    assert "Trained" not in fit(7, last)
+    finished = fit(7, last)
+    assert "Trained" not in finished
+    assert "has taken its 7 steps; a larger trainer.max_steps goes on" in finished
 
 
 def test_a_quick_try_of_the_code_reports_nothing(make_trainer, make_model, make_data, capsys):
