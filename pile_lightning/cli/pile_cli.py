@@ -42,6 +42,7 @@ from pile_lightning.callbacks import (
 from pile_lightning.checkpoint import AtomicCheckpointIO
 from pile_lightning.cli.config_file import ConfigFile
 from pile_lightning.cli.errors import readable_errors
+from pile_lightning.cli.other_settings import why_not_resumed
 from pile_lightning.cli.parser import PileParser, read_field_docs
 from pile_lightning.cli.ranks import tell_ranks
 from pile_lightning.cli.run_folder import ClearFolder, SaveFitConfig, owned, saved_times
@@ -168,7 +169,7 @@ class PileCLI(LightningCLI):
         """
         folder = Path(self.trainer.default_root_dir)
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
-            self.trainer.fit(**kwargs)
+            self._fit(**kwargs)
             return
         with owned(folder):
             if saved_times(folder) != self._saved_times:
@@ -177,12 +178,21 @@ class PileCLI(LightningCLI):
                     f"again"
                 )
             try:
-                self.trainer.fit(**kwargs)
+                self._fit(**kwargs)
             except SystemExit as leaving:
                 if isinstance(leaving.__context__, KeyboardInterrupt):
                     self._say_how_to_go_on(folder)
                     raise leaving.__context__ from None
                 raise
+
+    def _fit(self, **kwargs: Any) -> None:
+        try:
+            self.trainer.fit(**kwargs)
+        except (RuntimeError, ValueError) as error:
+            reason = why_not_resumed(error, self.model, self.checkpoint)
+            if reason is None:
+                raise
+            raise ValueError(reason) from error
 
     def _say_how_to_go_on(self, folder: Path) -> None:
         step = self.trainer.global_step

@@ -13,7 +13,6 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch
 from pile_lightning.checkpoint.trainers import trainer_of_data
@@ -26,7 +25,7 @@ from pile_lightning.modules.restorable import RestorableModule, read_back
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
 from pile_lightning.nn import NetworkConfig
-from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig
+from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, StepSchedule
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
 __all__ = ["LanguageModule"]
@@ -154,7 +153,7 @@ class LanguageModule(RestorableModule):
                 f"matrices; use pile_lightning.ShardedStrategy, or AdamWConfig"
             )
         self.own_optimizer = optimizer
-        schedule = LambdaLR(optimizer, self.schedule_config.build(total=total))
+        schedule = StepSchedule(optimizer, self.schedule_config.build(total=total))
         # "step": the default would advance it once an epoch and leave a warm-up at its start
         return {
             "optimizer": optimizer,

@@ -30,6 +30,7 @@ from pile_lightning.optim.schedules import (
     warmup_stable_decay,
 )
 from pile_lightning.optim.sharded import local
+from pile_lightning.optim.step_schedule import StepSchedule
 from pile_lightning.optim.width import meant_for, rate_factor, width_of
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "OptimizerConfig",
     "ParameterRoles",
     "ScheduleConfig",
+    "StepSchedule",
     "WarmupStableDecayConfig",
     "averages",
     "cosine",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from pile_lightning.optim.muon import step_together
+from pile_lightning.optim.step_schedule import StepSchedule
 from pile_lightning.optim.stepping import Stepping
 
 __all__ = ["JointOptimizer", "joint_schedule", "part_of_optimizer", "part_of_schedule", "put_back"]
@@ -84,7 +84,7 @@ class JointOptimizer(Stepping):
 
 def joint_schedule(
     optimizer: JointOptimizer, factors: Mapping[str, Sequence[Callable[[int], float]]]
-) -> LambdaLR:
+) -> StepSchedule:
     """Return a schedule that gives the groups of each part their own factor.
 
     Args:
@@ -94,7 +94,7 @@ def joint_schedule(
     for group in optimizer.param_groups:
         # a schedule of a part alone has set the rate of step 0
         group["lr"] = group.pop("initial_lr", group["lr"])
-    return LambdaLR(optimizer, [each for name in optimizer.parts for each in factors[name]])
+    return StepSchedule(optimizer, [each for name in optimizer.parts for each in factors[name]])
 
 
 def part_of_optimizer(state: Mapping[str, Any], groups: range) -> dict[str, Any]:
@@ -149,8 +149,9 @@ def part_of_schedule(state: Mapping[str, Any], groups: range) -> dict[str, Any]:
         >>> part_of_schedule({"last_epoch": 3, "base_lrs": [0.1, 0.2]}, range(1, 2))
         {'last_epoch': 3, 'base_lrs': [0.2]}
     """
-    by_group = ("base_lrs", "_last_lr", "lr_lambdas")
+    by_group = ("base_lrs", "_last_lr", "lr_lambdas", "built")
     return {
         name: value[groups.start : groups.stop] if name in by_group else value
         for name, value in state.items()
+        if name != "kinds"  # of all parts
     }
