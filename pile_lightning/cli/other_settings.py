@@ -30,7 +30,8 @@ def why_not_resumed(error: Exception, model: Any, checkpoint: str | None) -> str
         read_checkpoint(checkpoint, without=("state_dict", "optimizer_states")), name=checkpoint
     )
     differences = list(differing_settings(stored, dict(model.hparams)))
-    other = [each for each in differences if not each.startswith(("schedule", "compile"))]
+    harmless = ("schedule", "compile", "optimizer") if of_weights else ("schedule", "compile")
+    other = [each for each in differences if not each.startswith(harmless)]
     listed = "; ".join(other[:_AT_MOST]) or "its class, or what it builds"
     more = f"; and {len(other) - _AT_MOST} more" if len(other) > _AT_MOST else ""
     what = "model" if of_weights else "optimizer"
