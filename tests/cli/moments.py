@@ -121,14 +121,15 @@ def left_by(folder, said):
         "checkpoints": {
             path.name: load_whole(path) for path in (run / "checkpoints").glob("*.ckpt")
         },
-        "table": [line for line in closing_table(said) if not line.startswith("Trained ")],
+        "table": closing_table(said)[1:],  # the first line has times
     }
 
 
 def closing_table(said):
     """Return the lines of the closing table."""
     lines = said.splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("Trained ")]
+    firsts = ("Trained ", "The run has taken ")
+    starts = [number for number, line in enumerate(lines) if line.startswith(firsts)]
     return lines[starts[-1] :] if starts else []
 
 

@@ -236,8 +236,8 @@ class Member:
         if self.fate.trend is not None:
             self.trend = torch.tensor(self.fate.trend, device=self.module.device)
         self.stream.load_state_dict(state["random"])
-        self.module.restored_mean = state["token_mean"]
-        self.train_metrics = set(state["train_metrics"])
+        self.module.restored_mean = state.get("token_mean")
+        self.train_metrics = set(state.get("train_metrics", ()))
 
 
 def _check_hooks(name: str, kind: type) -> None:

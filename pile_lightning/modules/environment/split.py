@@ -45,7 +45,7 @@ def split_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]
             },
         }
         state = checkpoint["environment"]["members"][name]
-        own["token_mean"], fate = state["token_mean"], state["fate"]
+        own["token_mean"], fate = state.get("token_mean"), state["fate"]
         scores = {"scored_step": fate["scored_step"]}
         if fate["scored_step"] is not None:
             scores |= {f"val/{score}": fate[score] for score in ("loss", "bits_per_byte")}
