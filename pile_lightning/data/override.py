@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pile_lightning.data.code_fingerprint import code_of_class
 from pile_lightning.data.readers import Document, Skipped
 from pile_lightning.data.sources import Source
 
@@ -69,15 +70,14 @@ def arguments_of_init(instance: object) -> dict[str, Any]:
 
 
 def fingerprint_of_class(kind: type, arguments: dict[str, Any]) -> str:
-    """Hash a class's name, its source where there is one, and the arguments it was made with.
+    """Hash a class's name, its code and what that uses, and the arguments it was made with.
+
+    What counts as its code says :func:`code_of_class`.
 
     Raises:
         TypeError: For an argument that has no lasting form.
     """
-    try:
-        code = inspect.getsource(kind)
-    except (OSError, TypeError):  # typed into an interpreter
-        code = ""
+    code = code_of_class(kind)
     plain = {name: _plain(value, name, kind) for name, value in sorted(arguments.items())}
     listing = json.dumps([f"{kind.__module__}.{kind.__qualname__}", code, plain], sort_keys=True)
     return hashlib.sha256(listing.encode()).hexdigest()
