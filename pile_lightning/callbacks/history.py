@@ -11,7 +11,7 @@ from pile_lightning.callbacks.after_step import AfterStep
 from pile_lightning.callbacks.saving import checkpoint_folder, why_not_saved
 from pile_lightning.callbacks.throughput import Throughput
 
-__all__ = ["KeptCheckpoints"]
+__all__ = ["KeptCheckpoints", "checkpoint_age"]
 
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
@@ -114,20 +114,27 @@ class KeptCheckpoints(AfterStep):
         paths = [
             path for path in Path(self.folder).glob("step-*.ckpt") if _NAME.fullmatch(path.name)
         ]
-        # by the time: a run that went back comes by lower steps again
-        saved = {path: self._saved_at(trainer, path) for path in paths}
-        whole = sorted((when for when in saved.values() if when is not None), reverse=True)
-        for path, when in saved.items():
-            when = path.stat().st_mtime if when is None else when
-            if len(whole) >= self.keep and when < whole[self.keep - 1]:
+        # by their age: a run that went back comes by lower steps again
+        ages = {path: checkpoint_age(trainer, path) for path in paths}
+        whole = sorted((age, path) for path, age in ages.items() if age is not None)
+        kept = [path for _, path in whole[-self.keep :]]
+        if len(kept) < self.keep:
+            return
+        oldest = min(path.stat().st_mtime for path in kept)
+        for path, age in ages.items():
+            # one that is not whole may be a save under way
+            if path not in kept and (age is not None or path.stat().st_mtime < oldest):
                 trainer.strategy.remove_checkpoint(str(path))
 
-    def _saved_at(self, trainer: Trainer, path: Path) -> float | None:
-        """Return when a whole checkpoint was saved, or None for one that is not."""
-        reader = trainer.strategy.checkpoint_io
-        if not isinstance(reader, Summarises):
-            return path.stat().st_mtime
-        try:
-            return float(reader.summary(str(path))["saved_at"])
-        except (ValueError, OSError):
-            return None
+
+def checkpoint_age(trainer: Trainer, path: Path) -> tuple[int, float] | None:
+    """Return what sorts whole checkpoints by age, or None for one that is not whole."""
+    reader = trainer.strategy.checkpoint_io
+    if not isinstance(reader, Summarises):
+        return 0, path.stat().st_mtime
+    try:
+        summary = reader.summary(str(path))
+        # not the time alone: clocks are set back
+        return int(summary.get("save_number", 0)), float(summary["saved_at"])
+    except (ValueError, OSError):
+        return None

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
+from pile_lightning.callbacks.history import checkpoint_age
 from pile_lightning.callbacks.leaving import REWOUND, check_exit_code, leave_after_the_first
 
 __all__ = ["RewindSpikes", "Rewound"]
@@ -166,6 +167,6 @@ def _newest_checkpoint(trainer: Trainer) -> Path | None:
     """Return the checkpoint that the run would go on from, or None, the same on all ranks."""
     paths = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
     found = [Path(path) for path in paths if path is not None and os.path.exists(path)]
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    newest = max(found, key=lambda path: checkpoint_age(trainer, path) or (0, 0.0), default=None)
     path: Path | None = trainer.strategy.broadcast(newest)
     return path

@@ -15,9 +15,11 @@ from pile_lightning.checkpoint.paths import (
     verify_checkpoint,
 )
 from pile_lightning.checkpoint.shards import load_shards, read_whole, save_shards
+from pile_lightning.checkpoint.summary import age_order
 
 __all__ = [
     "AtomicCheckpointIO",
+    "age_order",
     "check_readable",
     "checkpoint_size",
     "load_shards",

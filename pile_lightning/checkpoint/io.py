@@ -195,7 +195,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path, *, before: fl
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(target, before=before)
-        write_file(checkpoint, partial(target), summary_of(checkpoint))
+        write_file(checkpoint, partial(target), summary_of(checkpoint, target.parent))
         put_in_place(target)
     except BaseException:
         # also room for what else is to be written

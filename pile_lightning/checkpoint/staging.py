@@ -143,7 +143,7 @@ def stage_shards(
         tensors=saved,
         parts=copy_to_memory(parts) if copy else parts,
         plain=buffer.getvalue(),
-        summary=summary_of(state),
+        summary=summary_of(state, FilePath(folder).parent),
         before=before,
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pile_lightning.checkpoint import check_readable, read_summary, verify_checkpoint
+from pile_lightning.checkpoint import age_order, check_readable, read_summary, verify_checkpoint
 from pile_lightning.checkpoint.swap import standing
 
 __all__ = ["checkpoints_of", "newest_checkpoint", "resolve_checkpoint"]
@@ -68,17 +68,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
     goes on from where it went. It depends on the files alone, so all ranks find the same one.
     """
     broken: list[str] = []
-    known: list[tuple[float, int, Path]] = []
+    known: list[tuple[tuple[int, float, int], Path]] = []
     for path in checkpoints_of(folder):
         try:
             summary = read_summary(path)
             if "mean_of" in summary:
                 continue  # weights alone, which no run goes on from
-            known.append((summary["saved_at"], summary["step"] or 0, path))
+            known.append((age_order(summary), path))
         except (ValueError, TypeError, KeyError, OSError) as error:
             broken.append(str(error))
     newest = None
-    for _, _, path in sorted(known, reverse=True):
+    for _, path in sorted(known, reverse=True):
         try:
             verify_checkpoint(path)
             check_readable(path)  # whole, and yet of something that is never loaded

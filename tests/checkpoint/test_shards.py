@@ -106,7 +106,7 @@ def test_nothing_in_the_folder_needs_a_pickle_that_runs_code(tmp_path):
     assert torch.equal(tensors["0:model/w"], SAVED["model"]["w"])
     assert torch.load(tmp_path / "c" / "plain.pt", weights_only=True)["lr"] == 0.1
     summary = json.loads((tmp_path / "c" / "manifest.json").read_text())["summary"]
-    assert summary.keys() == {"step", "saved_at"}
+    assert summary.keys() == {"step", "saved_at", "save_number"}
 
 
 def test_replicas_share_the_writing():

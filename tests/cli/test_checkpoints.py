@@ -1,12 +1,18 @@
 """Which checkpoint a run goes on from, what a list says of them, and one file of a folder."""
 
 import shutil
+import time
 
 import pytest
 import torch
 
 from pile_lightning import CausalLM
-from pile_lightning.checkpoint import AtomicCheckpointIO, read_summary, save_shards
+from pile_lightning.checkpoint import (
+    AtomicCheckpointIO,
+    read_summary,
+    save_shards,
+    write_checkpoint,
+)
 from pile_lightning.cli.runs import newest_checkpoint, resolve_checkpoint
 
 
@@ -73,7 +79,7 @@ def test_the_list_shows_each_and_its_health(run, command_line, tmp_path):
         assert " 6 " in lines[f"{name}.ckpt"]
     assert lines["step-00000004.ckpt"].endswith("damaged")
     assert "3.07 k" in lines["last.ckpt"]  # 6 steps of 8 rows of 64 tokens
-    assert "at 3" in lines["last.ckpt"]  # saved before its own step was scored
+    assert "at 3" not in lines["last.ckpt"]  # saved again when its own step was scored
     assert "best.ckpt is damaged" in done.stdout
     unchecked = command_line("pile", "checkpoints", "run", "--check=false", cwd=tmp_path).stdout
     assert unchecked.count("not checked") == 3
@@ -81,11 +87,11 @@ def test_the_list_shows_each_and_its_health(run, command_line, tmp_path):
 
 def test_the_newest_good_one_is_found(run):
     folder = run / "checkpoints"
-    assert newest_checkpoint(run) == folder / "best.ckpt"  # of the last step, saved last
+    assert newest_checkpoint(run) == folder / "last.ckpt"  # saved last, with its scores
     flip(folder / "best.ckpt")
     shutil.rmtree(folder / "step-00000006.ckpt", ignore_errors=True)
     cut(folder / "step-00000006.ckpt")
-    with pytest.warns(UserWarning, match=r"Going on from .*last.ckpt, .*best.ckpt is damaged"):
+    with pytest.warns(UserWarning, match=r"Going on from .*last.ckpt, .*step-00000006.ckpt .* cut"):
         assert newest_checkpoint(run) == folder / "last.ckpt"
     shard(folder / "last.ckpt")
     (folder / "last.ckpt").rename(folder / ".last.ckpt.old")  # a kill while it was replaced
@@ -103,6 +109,18 @@ def test_the_newest_good_one_is_found(run):
         pytest.raises(FileNotFoundError, match=r"no good checkpoint in .*run; train one"),
     ):
         resolve_checkpoint("auto", run)
+
+
+def test_a_clock_that_is_set_back_makes_nothing_older(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints"
+    state = {"global_step": 5, "state_dict": {}}
+    write_checkpoint(state, folder / "last.ckpt")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    write_checkpoint(state | {"global_step": 9}, folder / "step-00000009.ckpt")
+    assert newest_checkpoint(tmp_path) == folder / "step-00000009.ckpt"
+    write_checkpoint(state | {"global_step": 2}, folder / "last.ckpt")  # a run that went back
+    assert newest_checkpoint(tmp_path) == folder / "last.ckpt"
 
 
 @pytest.mark.filterwarnings("ignore:Going on from")
