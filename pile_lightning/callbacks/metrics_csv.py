@@ -3,14 +3,16 @@
 import csv
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+
+from pile_lightning.whole_file import replace_file
 
 __all__ = ["MetricsCsv", "MetricsReader", "read_metrics"]
 
@@ -20,6 +22,7 @@ class MetricsCsv(Logger):
 
     Lightning's ``CSVLogger`` deletes the file of the run that it continues. This one keeps every
     row before the step it resumes at and drops those after it, which the resumed run repeats.
+    Rows that a full disk refuses wait, with a warning, and are written with the next one.
 
     Args:
         save_dir: The run's folder.
@@ -36,6 +39,8 @@ class MetricsCsv(Logger):
         super().__init__()
         self.path = Path(save_dir, "metrics.csv")
         self._columns: list[str] = []
+        self._waiting: list[dict[str, float]] = []
+        self._has_warned = False
 
     @property
     def name(self) -> str:
@@ -65,26 +70,58 @@ class MetricsCsv(Logger):
         """
         done = (step or 0) + 1
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
-        row: dict[str, float] = {"step": done, **values}
-        if not self._columns:
-            self._write(list(takewhile(partial(_precedes, row=row), read_metrics(self.path))))
-        if not set(row) <= set(self._columns):
-            rows = read_metrics(self.path)
-            self._columns += [name for name in row if name not in self._columns]
-            self._write(rows)
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        self._waiting.append({"step": done, **values})
+        self._write_waiting()
 
-    def _write(self, rows: list[dict[str, float]]) -> None:
-        for row in rows:
-            self._columns += [name for name in row if name not in self._columns]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".csv.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Try the rows again that could not be written."""
+        if self._waiting:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            if not self._has_warned:
+                rank_zero_warn(
+                    f"{self.path} was not written: {error.strerror or error}. Its rows wait in "
+                    f"memory, training goes on, and the next row tries again."
+                )
+            self._has_warned = True
+        else:
+            self._waiting.clear()
+            self._has_warned = False
+
+    def _write(self) -> None:
+        """Write the rows that wait, all or none of them."""
+        names = {name: None for row in self._waiting for name in row}
+        if not self._columns:  # of a run before, what is not repeated stays
+            first = partial(_precedes, row=self._waiting[0])
+            self._write_all(list(takewhile(first, read_metrics(self.path))), names)
+        elif not names.keys() <= set(self._columns):
+            self._write_all(read_metrics(self.path), names)
+        else:
+            size = self.path.stat().st_size
+            try:
+                with self.path.open("a", newline="", encoding="utf-8") as file:
+                    self._writer(file, self._columns).writerows(self._waiting)
+            except OSError:
+                os.truncate(self.path, size)
+                raise
+
+    def _write_all(self, rows: list[dict[str, float]], names: Iterable[str]) -> None:
+        """Write the file again, with further columns and the rows that wait."""
+        known = dict.fromkeys([*self._columns, *(name for row in rows for name in row), *names])
+        with replace_file(self.path, "w") as file:
+            writer = self._writer(file, list(known))
             writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.path)
+            writer.writerows([*rows, *self._waiting])
+        self._columns = list(known)
+
+    @staticmethod
+    def _writer(file: IO[str], columns: Sequence[str]) -> "csv.DictWriter[str]":
+        return csv.DictWriter(file, columns, lineterminator="\n")
 
 
 def _precedes(kept: Mapping[str, float], row: Mapping[str, float]) -> bool:

@@ -3,7 +3,7 @@
 import gzip
 import lzma
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -149,7 +149,7 @@ class Report(Callback):
 
     @staticmethod
     def _table(trainer: Trainer, rows: dict[str, float]) -> list[str]:
-        title = "Held-out text, every document from its first token"
+        title = f"Held-out text, {_share_scored(trainer)}"
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, HoldsOutText):
             text, documents, whole = _collect(data.held_out_texts())
@@ -196,6 +196,16 @@ class Report(Callback):
             if (folder / name).exists()
         ]
         return [f"{folder}/", *listed, "", "Next:", f'  pile generate {use} --prompt "def "']
+
+
+def _share_scored(trainer: Trainer) -> str:
+    """Say how much of the held-out text the scores are of: ``limit_val_batches`` may cut it."""
+    loaders = trainer.val_dataloaders
+    loader = loaders[0] if isinstance(loaders, list | tuple) and loaders else loaders
+    batches = trainer.num_val_batches
+    if isinstance(loader, Sized) and batches and batches[0] < len(loader):
+        return f"of which the first {batches[0]} of {len(loader)} batches are scored"
+    return "every document from its first token"
 
 
 def _best(module: Ranks) -> dict[str, Any]:

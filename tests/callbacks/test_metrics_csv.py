@@ -169,3 +169,26 @@ def test_a_run_that_ended_and_is_gone_on_with_numbers_its_steps_on(
         checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     steps = [row["step"] for row in read_metrics(tmp_path / "run/metrics.csv")]
     assert steps == [2, 4, 4, 6, 8, 8]
+
+
+def test_rows_that_a_full_disk_refuses_are_written_when_there_is_room(tmp_path, monkeypatch):
+    logger = MetricsCsv(tmp_path)
+    logger.log_metrics({"train/loss": 3.0}, step=0)
+    plain = logger._writer
+
+    def full(file, columns):
+        file.write("2,")  # as far as it goes
+        file.flush()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logger, "_writer", full)
+    with pytest.warns(UserWarning, match=r"metrics.csv was not written: No space.*tries again"):
+        logger.log_metrics({"train/loss": 2.0}, step=1)
+    logger.log_metrics({"train/loss": 1.5, "val/loss": 1.0}, step=2)  # no second warning
+    assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n1,3.0\n"
+    monkeypatch.setattr(logger, "_writer", plain)
+    logger.finalize("success")
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == [1, 2, 3]
+    logger.log_metrics({"train/loss": 1.0}, step=3)
+    assert read_metrics(tmp_path / "metrics.csv")[-1] == {"step": 4, "train/loss": 1.0}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]

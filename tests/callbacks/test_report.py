@@ -123,6 +123,17 @@ def test_a_last_step_without_a_score_is_told(
     ) == told
 
 
+def test_the_table_says_how_much_was_scored(
+    make_trainer, make_model, make_data, validating, capsys
+):
+    make_trainer(Report(), **validating | {"limit_val_batches": 1.0}).fit(make_model(), make_data())
+    assert "Held-out text, every document from its first token" in capsys.readouterr().out
+    make_trainer(Report(), **validating | {"limit_val_batches": 1}).fit(make_model(), make_data())
+    printed = capsys.readouterr().out
+    assert "every document" not in printed
+    assert "Held-out text, of which the first 1 of " in printed
+
+
 def test_an_earlier_best_step_is_named(make_trainer, make_model, make_data, validating, capsys):
     class Rising(CausalLM):
         def log_scores(self, prefix):
