@@ -7,8 +7,10 @@ the trainer's, but for those that save.
 from typing import Any, Protocol, cast
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from pile_lightning.nn import check_weights
+from pile_lightning.optim import describe_groups
 
 __all__ = ["Bookkeeping", "CheckWeights", "add_missing"]
 
@@ -64,8 +66,10 @@ class Bookkeeping(Callback):
         _books(pl_module).open_scores()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the counters."""
+        """Open the counters, and say what is stepped by which rates."""
         _books(pl_module).open_counters()
+        for optimizer in trainer.optimizers:
+            rank_zero_info(describe_groups(optimizer))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any

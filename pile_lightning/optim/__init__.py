@@ -11,7 +11,7 @@ from pile_lightning.optim.averaging import (
 )
 from pile_lightning.optim.base import OptimizerConfig, ScheduleConfig
 from pile_lightning.optim.finite import NonFiniteGradients
-from pile_lightning.optim.groups import ParameterRoles, parameter_roles
+from pile_lightning.optim.groups import ParameterRoles, describe_groups, parameter_roles
 from pile_lightning.optim.joint import (
     JointOptimizer,
     joint_schedule,
@@ -50,6 +50,7 @@ __all__ = [
     "WarmupStableDecayConfig",
     "averages",
     "cosine",
+    "describe_groups",
     "ema_decay",
     "exchange",
     "forget",

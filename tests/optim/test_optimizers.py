@@ -66,6 +66,69 @@ def test_a_projection_as_wide_as_the_vocabulary_is_no_table():
         assert [id(p) for p in roles.tables] == [id(network.embedding.weight)]
 
 
+class Gpt(nn.Module):
+    """An ordinary GPT of torch's own layers."""
+
+    def __init__(self, context, *, vocab=96, width=32):
+        super().__init__()
+        self.token = nn.Embedding(vocab, width)
+        self.position = nn.Embedding(context, width)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 2, 4 * width) for _ in range(2)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocab, bias=False)
+
+
+# the width is 32, that of q, k and v together 96, that of the feed-forward layer 128
+@pytest.mark.parametrize("context", [31, 32, 96, 128])
+def test_what_a_parameter_is_does_not_depend_on_sizes_that_are_equal_by_chance(context):
+    net = Gpt(context)
+    roles = parameter_roles(net)
+    assert len(roles.matrices) == 8  # in_proj, out_proj, linear1 and linear2 of two blocks
+    tables = {id(net.token.weight), id(net.position.weight), id(net.head.weight)}
+    assert {id(p) for p in roles.tables} == tables
+
+
+def test_roles_come_from_the_type_of_the_module_or_are_declared():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.ones(6, 4))
+            self.scale = nn.Parameter(torch.ones(1, 1, 4))
+            self.mix = nn.Parameter(torch.ones(4, 4))
+            self.conv = nn.Conv1d(4, 4, 3)
+            self.norm = nn.LayerNorm((4, 4))
+            self.role = {"table": "table"}
+
+    net = Odd()
+    roles = parameter_roles(net)
+    assert [id(p) for p in roles.tables] == [id(net.table)]
+    assert [id(p) for p in roles.matrices] == [id(net.mix), id(net.conv.weight)]
+    assert len(roles.vectors) == 4
+    net.role = {"table": "tables"}
+    with pytest.raises(
+        ValueError, match=r"role='tables' of Odd.table is no role.*table, embedding"
+    ):
+        parameter_roles(net)
+    net.role, net.conv.role = {}, "tabel"
+    with pytest.raises(ValueError, match=r"role='tabel' of conv.weight is no role"):
+        parameter_roles(net)
+
+
+def test_a_head_that_is_tied_is_a_table_and_one_that_a_model_names_too():
+    net = Gpt(32)
+    net.head.weight = net.token.weight
+    assert len(parameter_roles(net).tables) == 2
+
+    class Named(Gpt):
+        def get_output_embeddings(self):
+            return self.blocks[0].linear2
+
+    roles = parameter_roles(Named(32))
+    assert len(roles.matrices) == 8  # linear2 is one no more, and what is called head is
+
+
 def test_frozen_parameters_are_left_out():
     net = Net()
     net.up.weight.requires_grad_(False)
