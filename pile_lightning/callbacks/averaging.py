@@ -138,7 +138,8 @@ class AverageWeights(Callback):
         with trainer.precision_plugin.val_step_context():
             nats = cast(ScoresTokens, pl_module).token_nll(batch).sum(dtype=self._sums.dtype)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
-        self._sums += torch.stack([nats, num_tokens, batch["num_bytes"].sum()])
+        num_bytes = batch["num_bytes"].sum() if "num_bytes" in batch else num_tokens * 0
+        self._sums += torch.stack([nats, num_tokens, num_bytes])
         self._put(trainer, pl_module, averaged=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -147,7 +148,8 @@ class AverageWeights(Callback):
             return
         nats, num_tokens, num_bytes = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
         scores = {"val_raw/loss": nats / max(1, num_tokens)}
-        scores["val_raw/bits_per_byte"] = nats / math.log(2) / max(1, num_bytes)
+        if num_bytes:
+            scores["val_raw/bits_per_byte"] = nats / math.log(2) / num_bytes
         # ranks have equal numbers: sync_dist averages them, and is asked for
         pl_module.log_dict(scores, sync_dist=True)
 

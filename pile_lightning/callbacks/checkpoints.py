@@ -156,10 +156,13 @@ class BestCheckpoint(Checkpoint):
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
         if self.monitor not in trainer.callback_metrics:
-            raise ValueError(
-                f"best_checkpoint.monitor={self.monitor!r} was not logged; choose one of "
-                f"{', '.join(sorted(trainer.callback_metrics))}"
-            )
+            known = sorted(trainer.callback_metrics)
+            remedy = f"choose one of {', '.join(known)}" if known else "log a score in validation"
+            if "val/loss" in known:
+                remedy = f"set best_checkpoint.monitor: val/loss, or {remedy}"
+            if self.monitor.endswith("bits_per_byte"):
+                remedy = f"it needs num_bytes in the batches of held-out text; {remedy}"
+            raise ValueError(f"best_checkpoint.monitor={self.monitor!r} was not logged; {remedy}")
         score = float(trainer.callback_metrics[self.monitor])
         if math.isnan(score):
             return  # no later score would be smaller

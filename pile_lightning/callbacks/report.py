@@ -51,6 +51,7 @@ class Report(Callback):
     def __init__(self) -> None:
         self._scores: dict[str, float] = {}
         self._scored_step: int | None = None
+        self._loss: float | None = None
         self._together: float | None = None
         self._first_step: int | None = None
 
@@ -74,6 +75,8 @@ class Report(Callback):
             return
         together = trainer.callback_metrics.get("val/ensemble/bits_per_byte")
         self._together = None if together is None else float(together)
+        loss = trainer.callback_metrics.get("val/loss")
+        self._loss = None if loss is None else float(loss)
         self._scored_step = trainer.global_step
         prefix, scores = "val/", dict(trainer.callback_metrics)
         if isinstance(pl_module, Ranks):
@@ -102,6 +105,8 @@ class Report(Callback):
                     f"  Step {trainer.global_step} is not scored: for that choose a "
                     f"trainer.val_check_interval that divides {batches}."
                 ]
+        elif self._loss is not None:
+            lines += ["", f"Held-out loss: {self._loss:.4f} nats a token."]
         if isinstance(pl_module, Ranks):
             ranked = pl_module.ranking()
             lines += ["", "The members.", *ranking_table(ranked)]

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pile_lightning.batch import IGNORE_INDEX, TokenBatch
+from pile_lightning.batch import IGNORE_INDEX, TokenBatch, check_batch
 from pile_lightning.checkpoint.trainers import trainer_of_data
 from pile_lightning.config import from_plain, to_plain
 from pile_lightning.loop_state import LoopState
@@ -88,7 +88,10 @@ class LanguageModule(RestorableModule):
         """Where metrics go, of a member of an environment; the trainer by default."""
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
-        self._logs_loss = False
+        self._names_of_user: set[str] = set()
+        """What a sub-class logs: it stands, and is not logged a second time."""
+        self._names_of_hook: set[str] = set()
+        """What this class has logged in the hook that is running."""
         self._step_rate: float | None = None
         self.restored_mean: dict[str, float] | None = None
         """Those of the checkpoint that training is to start from."""
@@ -192,6 +195,7 @@ class LanguageModule(RestorableModule):
         calls it. Where nobody does, and micro-batches or ranks share the step, it is the sum, and
         gradients are divided before the step: the mean is that of the whole global batch.
         """
+        check_batch(batch, look_inside=batch_idx == 0)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
         return self.token_mean.add(self.loss_sum(batch), num_tokens, alone=self.has_own_step)
 
@@ -233,7 +237,7 @@ class LanguageModule(RestorableModule):
         """Log the mean loss since the last time, and the learning rate.
 
         The loss is that of a token, or the mean of what a ``training_step`` of a sub-class has
-        returned; one that logs ``train/loss`` by itself is left to it.
+        returned. What a sub-class logs by itself under one of these names is left to it.
         """
         trainer = self.trainer
         if self.has_own_step and isinstance(outputs, Mapping) and "loss" in outputs:
@@ -242,20 +246,39 @@ class LanguageModule(RestorableModule):
             return
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        if not self._logs_loss and (self.token_mean.has_some or not self.has_own_step):
+        if self.token_mean.has_some or not self.has_own_step:
             self._log("train/loss", self.token_mean.take(), prog_bar=True)
         if self._step_rate is not None:
-            self.log("train/lr", self._step_rate)
+            self._log("train/lr", self._step_rate)
         if self.gradient_norm is not None:
-            self.log("train/gradient_norm", self.gradient_norm)
+            self._log("train/gradient_norm", self.gradient_norm)
 
     def log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
-        """Log a metric, as Lightning does; that of a member stands under the member's name."""
-        self._logs_loss |= name == "train/loss"
-        self._log(name, value, *settings, **more)
+        """Log a metric, as Lightning does; that of a member stands under the member's name.
 
-    def _log(self, name: str, value: Any, *settings: Any, **more: Any) -> None:
+        Raises:
+            ValueError: For the name of a metric that was logged just before, for the same moment.
+        """
+        if name in self._names_of_hook:
+            steps = "training_step" if name.startswith("train/") else "a validation or test step"
+            raise ValueError(
+                f"{type(self).__name__} logs {name!r}, which was logged for it just before; choose "
+                f"another name, or log yours in {steps}, where it takes the place of this one"
+            )
+        self._names_of_user.add(name)
         (self.log_to or super().log)(name, value, *settings, **more)
+
+    def _log(self, name: str, value: Any, **settings: Any) -> None:
+        """Log what this class computes, unless a sub-class logs it."""
+        if name in self._names_of_user:
+            return
+        (self.log_to or super().log)(name, value, **settings)
+        if self.log_to is None:
+            self._names_of_hook.add(name)
+
+    def begin_hook(self) -> None:
+        """Let all names be logged again."""
+        self._names_of_hook.clear()
 
     # -- scoring ----------------------------------------------------------------------------------
 
@@ -269,39 +292,42 @@ class LanguageModule(RestorableModule):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add the rows of ``batch`` to the scores."""
+        check_batch(batch, look_inside=batch_idx == 0)
         self.add_scores(self.token_nll(batch), batch)
 
     def add_scores(self, token_nll: Tensor, batch: TokenBatch) -> None:
         """Add rows of which the nats of each label (batch, seq) are known to the scores."""
         nats = token_nll.sum(dim=1)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum(dim=1)
-        self.perplexity.update(nats, num_tokens, batch["domain"])
-        self.bits_per_byte.update(nats, batch["num_bytes"], batch["domain"])
+        domain = batch.get("domain")
+        self.perplexity.update(nats, num_tokens, domain)
+        if "num_bytes" in batch:
+            self.bits_per_byte.update(nats, batch["num_bytes"], domain)
 
     def test_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add the rows of ``batch`` to the scores."""
-        self.add_scores(self.token_nll(batch), batch)
+        LanguageModule.validation_step(self, batch, batch_idx)
 
     def log_scores(self, prefix: str) -> None:
         """Log the scores under ``val/`` or ``test/``, and begin new ones.
 
-        A sub-class with a ``validation_step`` of its own that adds no rows logs by itself.
+        There are no bits per byte of batches without ``num_bytes``. A sub-class with a
+        ``validation_step`` of its own that adds no rows logs by itself.
         """
         step = "validation_step" if prefix == "val" else "test_step"
         own = getattr(type(self), step) is not getattr(LanguageModule, step)
         if own and not self.perplexity.num_counted():
             return
         perplexity = self.perplexity.compute()
-        scores = {
-            f"{prefix}/loss": perplexity.log(),
-            f"{prefix}/perplexity": perplexity,
-            f"{prefix}/bits_per_byte": self.bits_per_byte.compute(),
-        }
-        if len(self.domains) > 1:
-            by_domain = self.bits_per_byte.by_domain()
-            for name, score in zip(self.domains, by_domain, strict=True):
-                scores[f"{prefix}/{name}/bits_per_byte"] = score
-        # the metrics have summed over ranks: sync_dist averages equal numbers, and is asked for
-        self.log_dict({k: v.float() for k, v in scores.items()}, sync_dist=True)
+        scores = {f"{prefix}/loss": perplexity.log(), f"{prefix}/perplexity": perplexity}
+        if self.bits_per_byte.num_counted():
+            scores[f"{prefix}/bits_per_byte"] = self.bits_per_byte.compute()
+            if len(self.domains) > 1:
+                by_domain = self.bits_per_byte.by_domain()
+                for name, score in zip(self.domains, by_domain, strict=True):
+                    scores[f"{prefix}/{name}/bits_per_byte"] = score
+        for name, score in scores.items():
+            # the metrics have summed over ranks: sync_dist averages equal numbers, and is asked for
+            self._log(name, score.float(), sync_dist=True)
         self.perplexity.reset()
         self.bits_per_byte.reset()

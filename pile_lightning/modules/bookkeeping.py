@@ -33,6 +33,9 @@ class KeepsBooks(Protocol):
     def log_scores(self, prefix: str) -> None:
         """Log the scores, and begin new ones."""
 
+    def begin_hook(self) -> None:
+        """Let all names be logged again."""
+
 
 class CheckWeights(Callback):
     """Refuses to begin where weights of a network could not be read, and no checkpoint came.
@@ -65,11 +68,20 @@ class Bookkeeping(Callback):
         """Open the metrics, one column a domain of the data."""
         _books(pl_module).open_scores()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the counters, and say what is stepped by which rates."""
-        _books(pl_module).open_counters()
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print which parameters are stepped by which rates, before there is a progress bar."""
         for optimizer in trainer.optimizers:
             rank_zero_info(describe_groups(optimizer))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the counters."""
+        _books(pl_module).open_counters()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let all names be logged again."""
+        _books(pl_module).begin_hook()
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
@@ -86,6 +98,14 @@ class Bookkeeping(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores under ``val/``."""
         _books(pl_module).log_scores("val")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let all names be logged again."""
+        _books(pl_module).begin_hook()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let all names be logged again."""
+        _books(pl_module).begin_hook()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores under ``test/``."""

@@ -231,4 +231,7 @@ class CausalLM(LanguageModule):
 
 
 def _where(batch: TokenBatch) -> dict[str, Tensor | None]:
-    return {"position_ids": batch["position_ids"], "document_ids": batch["document_ids"]}
+    return {
+        "position_ids": batch.get("position_ids"),
+        "document_ids": batch.get("document_ids"),
+    }

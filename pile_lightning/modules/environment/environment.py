@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pile_lightning.batch import IGNORE_INDEX, TokenBatch
+from pile_lightning.batch import IGNORE_INDEX, TokenBatch, check_batch
 from pile_lightning.config import from_plain
 from pile_lightning.modules.base import LanguageModule
 from pile_lightning.modules.environment.coupling import Coupling
@@ -197,6 +197,7 @@ class Environment(ScoresMembers, KnowsSettings):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Return the sum of what the members would back-propagate."""
+        check_batch(batch, look_inside=batch_idx == 0)
         num_tokens = (batch["labels"] != IGNORE_INDEX).sum()
         self.engine.prepare(self.roster.training_here, batch)
         losses: dict[str, Tensor] = {}

@@ -64,6 +64,21 @@ class Fate:
     """Its training loss, smoothed, where that decides who stops."""
 
 
+def in_order(bits_per_byte: float, loss: float) -> tuple[bool, float, float]:
+    """Return what sorts scores, the best first and those that are none last.
+
+    Members read the same text, so that bits per byte and loss have one order; without bytes in the
+    batches there is only the loss.
+
+    Example:
+        >>> scores = [(math.nan, 2.0), (math.nan, math.nan), (math.nan, 1.0)]
+        >>> sorted(scores, key=lambda score: in_order(*score))
+        [(nan, 1.0), (nan, 2.0), (nan, nan)]
+    """
+    score = loss if math.isnan(bits_per_byte) else bits_per_byte
+    return not math.isfinite(score), score, loss
+
+
 class Member:
     """A language module with a seed and a stream of random numbers of its own.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pile_lightning.modules.environment.failing import gathered, words
 from pile_lightning.modules.environment.halving import losers
-from pile_lightning.modules.environment.member import Member
+from pile_lightning.modules.environment.member import Member, in_order
 from pile_lightning.modules.environment.sharing import SharedPart, Sharing
 from pile_lightning.parallel import num_step_ranks
 
@@ -68,9 +68,11 @@ class Roster:
         That it is frozen is no merit: what a run is for is what it has trained.
         """
         trained = [member for member in self if not member.spec.frozen]
-        scored = [member for member in trained if math.isfinite(member.fate.bits_per_byte)]
+        scored = [member for member in trained if math.isfinite(member.fate.loss)]
         if scored:
-            return min(scored, key=lambda member: member.fate.bits_per_byte)
+            return min(
+                scored, key=lambda member: in_order(member.fate.bits_per_byte, member.fate.loss)
+            )
         return next(iter(self.training or trained))
 
     # -- stopping ---------------------------------------------------------------------------------
@@ -191,6 +193,8 @@ class Roster:
         training = self.training
         scores = {member.name: member.fate.bits_per_byte for member in training}
         by, unit = "held-out", "bits per byte"
+        if any(math.isnan(score) for score in scores.values()):
+            scores, unit = {m.name: m.fate.loss for m in training}, "nats a token"
         if any(member.fate.scored_step is None for member in training):
             scores, by, unit = losses, "training", "nats a token"
         ranks = sorted(scores.values())
@@ -230,10 +234,7 @@ class Roster:
             for member in self
         ]
 
-        def place(row: dict[str, Any]) -> tuple[bool, float]:
-            return not math.isfinite(row["bits_per_byte"]), row["bits_per_byte"]
-
-        return sorted(rows, key=place)
+        return sorted(rows, key=lambda row: in_order(row["bits_per_byte"], row["loss"]))
 
 
 def mean_losses(members: list[Member], trainer: Trainer) -> dict[str, float]:

@@ -5,10 +5,10 @@ import math
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pile_lightning.batch import TokenBatch
+from pile_lightning.batch import TokenBatch, check_batch
 from pile_lightning.checkpoint.ranks import gather
 from pile_lightning.modules.environment.failing import agree
-from pile_lightning.modules.environment.member import Member
+from pile_lightning.modules.environment.member import Member, in_order
 from pile_lightning.modules.environment.telling import TellsOfMembers
 
 __all__ = ["ScoresMembers"]
@@ -42,6 +42,7 @@ class ScoresMembers(TellsOfMembers):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         """Add the rows of ``batch`` to the scores of each member."""
+        check_batch(batch, look_inside=batch_idx == 0)
         nats: dict[str, Tensor] = {}
         for member in self._scored_here():
             if member.name in self._errors:
@@ -111,16 +112,19 @@ class ScoresMembers(TellsOfMembers):
         self._tell()
         scores = []
         for member in self._scored():
-            loss, bits = (member.logged.pop(f"{prefix}/{n}") for n in ("loss", "bits_per_byte"))
+            loss, bits = (
+                member.logged.pop(f"{prefix}/{score}", math.nan)
+                for score in ("loss", "bits_per_byte")
+            )
             if not member.spec.frozen:
                 scores.append((bits, loss))
             if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
                 member.fate.scored_step = self.trainer.global_step
                 member.fate.loss, member.fate.bits_per_byte = loss, bits
-        bits, loss = min(
-            scores or [(math.nan, math.nan)], key=lambda score: (math.isnan(score[0]), score[0])
-        )
-        best = {f"{prefix}/loss": loss, f"{prefix}/bits_per_byte": bits}
+        bits, loss = min(scores or [(math.nan, math.nan)], key=lambda each: in_order(*each))
+        best = {f"{prefix}/loss": loss}
+        if not math.isnan(bits) or math.isnan(loss):
+            best[f"{prefix}/bits_per_byte"] = bits
         together = self.couplings.scores(prefix)
         if self.is_spread:
             together = {name: score for each in gather(together) for name, score in each.items()}

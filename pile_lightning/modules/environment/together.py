@@ -122,7 +122,8 @@ class Couplings:
                 continue
             rows = together.sum(dim=1)
             bits_per_byte, perplexity = (each.to(rows.device) for each in self._scores)
-            bits_per_byte.update(rows, batch["num_bytes"])
+            if "num_bytes" in batch:
+                bits_per_byte.update(rows, batch["num_bytes"])
             perplexity.update(rows, (batch["labels"] != IGNORE_INDEX).sum(dim=1))
 
     def _are_here(self) -> bool:
@@ -138,10 +139,9 @@ class Couplings:
         if self._scores is None or not self._are_here():
             return {}
         bits_per_byte, perplexity = self._scores
-        found = {
-            f"{prefix}/ensemble/loss": perplexity.compute().log().float(),
-            f"{prefix}/ensemble/bits_per_byte": bits_per_byte.compute().float(),
-        }
+        found = {f"{prefix}/ensemble/loss": perplexity.compute().log().float()}
+        if bits_per_byte.num_counted():
+            found[f"{prefix}/ensemble/bits_per_byte"] = bits_per_byte.compute().float()
         bits_per_byte.reset()
         perplexity.reset()
         return found
