@@ -200,7 +200,10 @@ class Report(Callback):
             for name, note in found.items()
             if (folder / name).exists()
         ]
-        return [f"{folder}/", *listed, "", "Next:", f'  pile generate {use} --prompt "def "']
+        after = []
+        if (folder / "tokenizer.json").exists():
+            after = ["", "Next:", f'  pile generate {use} --prompt "def "']
+        return [f"{folder}/", *listed, *after]
 
 
 def _share_scored(trainer: Trainer) -> str:

@@ -19,9 +19,16 @@ def read_spec(path: Path) -> tuple[dict[str, Any], str]:
     """Return what a ``tokenizer.json`` says, and its text.
 
     Raises:
+        FileNotFoundError: Where there is no such file.
         ValueError: Where it is none.
     """
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is not there, and text becomes tokens by it; give the folder of a run that "
+            f"was trained on text, or put the tokenizer.json of the model's text there"
+        ) from None
     if size > _MOST_BYTES:
         raise ValueError(_no_tokenizer(path, f"{size:,} bytes are more than {_MOST_BYTES:,}"))
     try:

@@ -28,7 +28,7 @@ from pile_lightning.nn import NetworkConfig
 from pile_lightning.optim import Muon, OptimizerConfig, ScheduleConfig, StepSchedule
 from pile_lightning.parallel import Recompute, build_for, clip, why_not_compile
 
-__all__ = ["LanguageModule"]
+__all__ = ["LanguageModule", "check_from_data"]
 
 
 class LanguageModule(RestorableModule):
@@ -78,6 +78,7 @@ class LanguageModule(RestorableModule):
         self.network_config = self._config("network", network, NetworkConfig)
         self.optimizer_config = self._config("optimizer", optimizer, OptimizerConfig)
         self.schedule_config = self._config("schedule", schedule, ScheduleConfig)
+        check_from_data(vocab_size=vocab_size, max_seq_len=max_seq_len)
         self.hparams.update(vocab_size=vocab_size, max_seq_len=max_seq_len)
         self.vocab_size = vocab_size
         self.max_seq_len = max_seq_len
@@ -331,3 +332,15 @@ class LanguageModule(RestorableModule):
             self._log(name, score.float(), sync_dist=True)
         self.perplexity.reset()
         self.bits_per_byte.reset()
+
+
+def check_from_data(**sizes: int) -> None:
+    """Raise a TypeError where a size that comes from the data is no whole number above 0."""
+    attribute = {"vocab_size": "vocab_size", "max_seq_len": "seq_len"}
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise TypeError(
+                f"{name}={size!r} is no whole number above 0. From the command line it is the "
+                f"attribute {attribute[name]} of the data module: give yours one, or set "
+                f"--model.init_args.{name}"
+            )

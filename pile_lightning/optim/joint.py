@@ -149,9 +149,8 @@ def part_of_schedule(state: Mapping[str, Any], groups: range) -> dict[str, Any]:
         >>> part_of_schedule({"last_epoch": 3, "base_lrs": [0.1, 0.2]}, range(1, 2))
         {'last_epoch': 3, 'base_lrs': [0.2]}
     """
-    by_group = ("base_lrs", "_last_lr", "lr_lambdas", "built")
+    by_group = ("base_lrs", "_last_lr", "lr_lambdas", "built", "kinds")
     return {
         name: value[groups.start : groups.stop] if name in by_group else value
         for name, value in state.items()
-        if name != "kinds"  # of all parts
     }

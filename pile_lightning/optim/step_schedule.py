@@ -51,11 +51,12 @@ class StepSchedule(LambdaLR):
         Raises:
             ValueError: For a checkpoint of another kind of optimizer.
         """
-        before = list(state_dict.get("kinds", self.kinds))
-        if before != self.kinds:
+        before = list(dict.fromkeys(state_dict.get("kinds", self.kinds)))
+        now = list(dict.fromkeys(self.kinds))
+        if before != now:
             raise ValueError(
                 f"the checkpoint's optimizer is {', '.join(before)}, and model.optimizer makes "
-                f"{', '.join(self.kinds)}, which cannot use its state; resume with the optimizer "
+                f"{', '.join(now)}, which cannot use its state; resume with the optimizer "
                 f"that it was saved by, or start a new run"
             )
         self.last_epoch = state_dict["last_epoch"]
@@ -69,10 +70,10 @@ class StepSchedule(LambdaLR):
 
 
 def _kinds(optimizer: Optimizer) -> list[str]:
-    """Return the class of an optimizer, or of each that it joins."""
+    """Return for each group the class of the optimizer that steps it."""
     parts = getattr(optimizer, "parts", None)
     each = parts.values() if isinstance(parts, dict) else [optimizer]
-    return [type(part).__name__ for part in each]
+    return [type(part).__name__ for part in each for _ in part.param_groups]
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

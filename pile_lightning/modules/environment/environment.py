@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from pile_lightning.batch import IGNORE_INDEX, TokenBatch, check_batch
 from pile_lightning.config import from_plain
-from pile_lightning.modules.base import LanguageModule
+from pile_lightning.modules.base import LanguageModule, check_from_data
 from pile_lightning.modules.environment.coupling import Coupling
 from pile_lightning.modules.environment.engines import Engine, Sequential
 from pile_lightning.modules.environment.halving import Halving
@@ -95,6 +95,7 @@ class Environment(ScoresMembers, KnowsSettings):
     ) -> None:
         super().__init__()
         check_supers(type(self), base=Environment, hooks=_OURS)
+        check_from_data(vocab_size=vocab_size, max_seq_len=max_seq_len)
         specs = member_specs(members, base, sweep)
         self.hparams.update(vocab_size=vocab_size, max_seq_len=max_seq_len, coupling=coupling)
         # expanded: what a checkpoint's members are must not hang on how a sweep is read
