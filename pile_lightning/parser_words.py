@@ -47,9 +47,10 @@ def _tidy(message: str, kinds: Iterable[type] = ()) -> str:
     text = re.sub(r"\s*\n\s*", " ", message.strip())
     text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
     text = re.sub(r"Expected an? <class '([^']+)'>\. Got value:", r"expected \1, got", text)
-    wrong = re.search(r"[Ii]mport path (\S+) does not correspond to a subclass of (\w+)", text)
+    wrong = re.search(r"[Ii]mport path (\S+ )?does not correspond to a subclass of (\w+)", text)
     if wrong is not None:
-        return f"{text.split(':')[0]}: {wrong.group(1)} is not derived from {wrong.group(2)}"
+        given = wrong.group(1) or re.split(r" value: ", text)[-1]
+        return f"{text.split(':')[0]}: {given.strip()} is not derived from {wrong.group(2)}"
     missing = re.search(r"(?:dot import path string: |has no attribute ')\"?(\w+)", text)
     if missing is None:
         return text

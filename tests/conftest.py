@@ -21,6 +21,8 @@ sys.path.append(str(REPOSITORY))
 # one thread: sums in one order, and no fight over cores with whatever else the machine does
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# a name that nobody has is looked up on this machine, not in the network with a minute of retries
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")

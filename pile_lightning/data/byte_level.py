@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
@@ -17,6 +19,10 @@ _PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+(?:\s*[\r\n]+[ \t]*)?"
     r"|\s*[\r\n]+[ \t]*|\s+(?!\S)|\s+"
 )
+_LONGEST_RUN = 2048
+"""Characters without a word's end that a BPE is trained on as one word, since each merge reads the
+whole word: a run of a megabyte would take hours, and teaches no more than its parts do."""
+_RUN = re.compile(rf"\S{{{_LONGEST_RUN}}}|\s{{{_LONGEST_RUN}}}")
 
 
 def train_bpe(
@@ -45,7 +51,8 @@ def train_bpe(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_first_bytes(texts, max_bytes), trainer)
+    first = _first_bytes(texts, max_bytes)
+    tokenizer.train_from_iterator((part for text in first for part in _cut_runs(text)), trainer)
     return tokenizer
 
 
@@ -104,3 +111,22 @@ def _first_bytes(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
         max_bytes -= len(text.encode())
         if max_bytes <= 0:
             return
+
+
+def _cut_runs(text: str) -> Iterator[str]:
+    """Yield a text in parts, none of which holds a long run of spaces or of anything else."""
+    start = 0
+    if _has_long_run(text):
+        for run in _RUN.finditer(text):
+            yield text[start : run.end()]
+            start = run.end()
+    yield text[start:]
+
+
+def _has_long_run(text: str) -> bool:
+    """Say so in a tenth of the time that the regex takes, of bytes: they are no fewer."""
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    is_space = (data == 32) | ((data >= 9) & (data <= 13))
+    ends = np.flatnonzero(is_space[1:] != is_space[:-1])
+    longest = np.diff(ends, prepend=-1, append=len(data) - 1).max(initial=0)
+    return int(longest) >= _LONGEST_RUN

@@ -21,6 +21,7 @@ from tokenizers.processors import TemplateProcessing
 from pile_lightning.data.byte_level import bytes_of_tokens
 from pile_lightning.data.encoders import CheckedEncoder, Encoder, LibraryEncoder
 from pile_lightning.data.pieces import PIECE_LENGTH, pieces
+from pile_lightning.data.special_text import SpecialText
 from pile_lightning.data.tiktoken_encoder import TiktokenEncoder, has_tiktoken, ranks_of
 from pile_lightning.data.tokenizer_file import check_ids, naming, read_spec
 from pile_lightning.whole_file import write_file
@@ -97,6 +98,11 @@ class Tokenizer(ABC):
         spec, text = read_spec(Path(path))
         if spec.get("model") == _BYTES:
             return ByteTokenizer()
+        if spec.get("model") == "transformers":
+            from pile_lightning.data.python_tokenizer import PythonTokenizer
+
+            with naming(path):
+                return PythonTokenizer.of_files(spec["files"])
         with naming(path):
             return FastTokenizer(tokenizers.Tokenizer.from_str(text))
 
@@ -134,12 +140,13 @@ class ByteTokenizer(Tokenizer):
 class FastTokenizer(Tokenizer):
     """A tokenizer of the `tokenizers` library, as in a ``tokenizer.json``.
 
-    The start token is the one that its own template puts first, else ``<|endoftext|>`` or its like
-    where the vocabulary has one, else ``<|endoftext|>`` is added.
+    The start token is the one that its own template puts first, else ``start_token``, else
+    ``<|endoftext|>`` or its like where the vocabulary has one, else ``<|endoftext|>`` is added.
 
     Args:
         backend: The tokenizer. It is changed: it neither pads nor cuts, and reads special tokens in
             text as text.
+        start_token: What its configuration says opens a document (bos), or ends one (eos).
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -150,11 +157,11 @@ class FastTokenizer(Tokenizer):
         ([1, 0], 3, 4)
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, *, start_token: str | None = None) -> None:
         check_ids(backend)
         backend.no_padding()
         backend.no_truncation()
-        start = _start_token(backend)
+        start = _start_token(backend, start_token)
         backend.add_special_tokens([start])
         self.start_id = _id(backend, start)
         template = TemplateProcessing(single=[start, "$A"], special_tokens=[(start, self.start_id)])
@@ -164,6 +171,7 @@ class FastTokenizer(Tokenizer):
         self.backend = backend
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.token_bytes = bytes_of_tokens(backend)
+        self._special_text = SpecialText(backend)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -193,9 +201,11 @@ class FastTokenizer(Tokenizer):
             RuntimeError: Where tiktoken encodes as `tokenizers` does at first, but not later.
         """
         if self.token_bytes is None or max(map(len, texts), default=0) <= PIECE_LENGTH:
-            return self._encoder.encode(texts)
-        short = iter(self._encoder.encode([text for text in texts if len(text) <= PIECE_LENGTH]))
-        return [next(short) if len(text) <= PIECE_LENGTH else self._long(text) for text in texts]
+            found = self._encoder.encode(texts)
+        else:
+            short = iter(self._encoder.encode([t for t in texts if len(t) <= PIECE_LENGTH]))
+            found = [next(short) if len(t) <= PIECE_LENGTH else self._long(t) for t in texts]
+        return [self._special_text.keep_out(*each) for each in zip(found, texts, strict=True)]
 
     def _long(self, text: str) -> npt.NDArray[Any]:
         return np.concatenate([self._encoder.encode([piece])[0] for piece in pieces(text)])
@@ -253,10 +263,12 @@ class DecodeStream:
         return new
 
 
-def _start_token(backend: tokenizers.Tokenizer) -> str:
+def _start_token(backend: tokenizers.Tokenizer, configured: str | None) -> str:
     opening: Sequence[int] = backend.encode("", add_special_tokens=True).ids
     if opening:
         return str(backend.id_to_token(opening[0]))
+    if configured is not None:
+        return configured
     vocabulary = backend.get_vocab(with_added_tokens=True)
     known = [token for token in (START_TOKEN, *_OTHER_START_TOKENS) if token in vocabulary]
     return known[0] if known else START_TOKEN

@@ -43,7 +43,7 @@ def newest_step(path):
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(5, id="few"), pytest.param(50, id="many", marks=pytest.mark.slow)]
+    "kills", [pytest.param(2, id="few"), pytest.param(50, id="many", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 @pytest.mark.parametrize("save", ["save_checkpoint", "save_shards"])

@@ -18,7 +18,7 @@ __all__ = ["ran", "server"]
 
 def rows():
     one = torch.arange(4)
-    batch = {"input_ids": one, "labels": one, "position_ids": one, "document_ids": one * 0}
+    batch = {"input_ids": one, "labels": one.roll(-1), "position_ids": one, "document_ids": one * 0}
     batch |= {"num_bytes": torch.tensor(4), "domain": torch.tensor(0)}
     return torch.utils.data.DataLoader([batch] * 2, batch_size=2)
 

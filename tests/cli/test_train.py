@@ -190,7 +190,7 @@ def same(one, two):
 
 STREAM = ["--data=pile_lightning.StreamedText", "--data.num_lanes=8"]
 RESUMES = [
-    pytest.param(0, 1, [], id="alone"),
+    pytest.param(0, 1, [], id="alone", marks=pytest.mark.slow),  # see test_moments.py
     pytest.param(2, 2, [], id="workers-and-accumulation", marks=pytest.mark.slow),
     pytest.param(0, 4, [], id="accumulation", marks=pytest.mark.slow),
     pytest.param(2, 1, [], id="workers", marks=pytest.mark.slow),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,33 @@ print(Squares(tokenizer="byte", seq_len=8, batch_size=2).data_fingerprint())
 """
 
 
-def fingerprint(folder, *, seed="0", **changes):
-    """Return the fingerprint of a fresh process, with words of the files changed."""
+def write(folder, **changes):
+    """Write the files with words of them changed."""
     for name, text in FILES.items():
         old, new = changes.get(name.removesuffix(".py"), ("", ""))
         assert old in text
         (folder / name).write_text(text.replace(old, new) if old else text)
+
+
+def fingerprint(folder, **changes):
+    """Return the fingerprint, with words of the files changed and their modules read anew."""
+    write(folder, **changes)
+    names = [name.removesuffix(".py") for name in FILES]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for name in names:
+            patch.delitem(sys.modules, name, raising=False)
+        invalidate_caches()
+        squares = import_module("mine").Squares
+        found = squares(tokenizer="byte", seq_len=8, batch_size=2).data_fingerprint()
+        for name in names:
+            patch.delitem(sys.modules, name)
+    return found
+
+
+def fingerprint_of_a_process(folder, *, seed):
+    """Return the fingerprint that a fresh process finds."""
+    write(folder)
     environment = {
         **os.environ,
         "PYTHONHASHSEED": seed,
@@ -79,7 +101,7 @@ def fingerprint(folder, *, seed="0", **changes):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.rstrip("\n")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +126,6 @@ def test_a_change_in_what_makes_the_documents_shows(plain, tmp_path, change):
 
 
 def test_other_code_and_other_processes_do_not_show(plain, tmp_path):
-    assert fingerprint(tmp_path, seed="7") == plain
+    assert fingerprint_of_a_process(tmp_path, seed="7") == plain
     assert fingerprint(tmp_path, helpers=("return text\n", "return text + text\n")) == plain
     assert fingerprint(tmp_path, helpers=("UNUSED = 1", "UNUSED = 2")) == plain

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pile_lightning.data import Document, Skipped, TextData
+from pile_lightning.data.special_text import SpecialText
 from pile_lightning.data.split import content_hash, is_held_out
 from tests.data.text_of_numbers import MakeData, Numbers, numbers, texts_of
 
@@ -121,7 +122,9 @@ def test_what_cannot_be_read_is_counted_and_told(tmp_path: Path) -> None:
     assert data.store.counts("train").documents + data.store.counts("val").documents == 31
 
 
-def test_a_tokenizer_that_takes_text_for_its_start_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_that_takes_text_for_its_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     backend = Tokenizer(models.WordLevel({"number": 0, "<s>": 1, "?": 2}, unk_token="?"))
@@ -132,7 +135,8 @@ def test_a_tokenizer_that_takes_text_for_its_start_is_refused(tmp_path: Path) ->
         def documents(self) -> Iterator[Document | Skipped]:
             yield from (Document(f"number <s> {i}", "") for i in range(40))
 
-    data = Sneaky(tokenizer=str(tmp_path / "tokenizer.json"), cache_dir=str(tmp_path))
+    data = Sneaky(tokenizer=str(tmp_path / "tokenizer.json"), cache_dir=str(tmp_path), num_proc=1)
+    monkeypatch.setattr(SpecialText, "keep_out", lambda self, ids, text: ids)
     with pytest.raises(ValueError, match="encoded ordinary text to its start token"):
         data.prepare_data()
 

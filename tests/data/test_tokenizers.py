@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
 from pile_lightning.data import ByteTokenizer, FastTokenizer, Tokenizer
-from pile_lightning.data.byte_level import train_bpe
+from pile_lightning.data.byte_level import _cut_runs, train_bpe
 from pile_lightning.data.tokenizer_specs import bpe_vocab_size, load_tokenizer
 
 TEXT = "def f(x):\n    return x  # caf\u00e9 \u4e2d\u6587 \U0001f600\r\n\n\tdon't 123 <|endoftext|>"
@@ -232,3 +232,15 @@ def test_a_real_layout_of_gpt2() -> None:
     assert tokenizer.start_id == 0
     assert tokenizer.token_num_bytes is not None
     assert tokenizer.decode(tokenizer.encode_batch([TEXT])[0]) == TEXT
+
+
+@pytest.mark.parametrize("unit", [" ", "ab", "-", "ACGT", "\x00", "\u3000", "\u00e9"])
+def test_a_bpe_is_trained_on_a_long_run_in_parts(unit):
+    parts = list(_cut_runs(f"words before {unit * 50_000} words after"))
+    assert "".join(parts) == f"words before {unit * 50_000} words after"
+    assert max(map(len, parts)) <= 2 * 2048  # a merge reads the whole of a word
+
+
+@pytest.mark.parametrize("text", ["", "x", " " * 2000, "ab " * 9000, "a" * 2000 + " " + "b" * 2000])
+def test_ordinary_text_is_not_cut(text):
+    assert list(_cut_runs(text)) == [text]

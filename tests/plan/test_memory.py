@@ -38,13 +38,14 @@ CASES = [
     ("default", MuonConfig(), "32-true", "none", 1),
     ("default", AdamWConfig(), "bf16-mixed", "none", 1),
     ("gated", AdamWConfig(), "32-true", "full", 2),
-    ("gated", MuonConfig(), "bf16-mixed", "selective", 2),
     ("tables", AdamWConfig(), "32-true", "none", 2),
+    ("gated", MuonConfig(), "bf16-mixed", "selective", 2),
     ("shortcuts", MuonConfig(), "bf16-mixed", "none", 1),
     ("convolved", MuonConfig(), "32-true", "none", 1),
     ("matches", MuonConfig(), "bf16-mixed", "none", 1),
     ("pile", AdamWConfig(), "bf16-true", "none", 1),
 ]
+CASES[4:] = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[4:]]
 
 
 @pytest.mark.parametrize(("name", "optimizer", "precision", "kind", "accumulate"), CASES)
