@@ -7,7 +7,8 @@ the shares too. How many rows of a domain come before row i is then a division a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ Ints = npt.NDArray[np.int64]
 _PLACES = 1 << 16
 # odd, so that its multiples visit every place; near places / 1.618, so that they do it evenly
 _STRIDE = 40503
+_SLOTS = (np.arange(_PLACES) * _STRIDE) % _PLACES
+_STRETCHES = 64
+_NO_LIMIT = 1 << 62
 
 
 class MixtureStage(NamedTuple):
@@ -36,10 +40,6 @@ class _Span(NamedTuple):
     start: int
     counts: Ints
     """Places of each domain in the pattern (domains,)."""
-    domain: npt.NDArray[np.int32]
-    """Domain of each place (places,)."""
-    rank: npt.NDArray[np.int32]
-    """How many earlier places of the pattern have the same domain (places,)."""
     before: Ints
     """Rows of each domain before the span (domains,)."""
 
@@ -78,8 +78,9 @@ class Mixture:
         self.stages = tuple(stages)
         """The shares as they were given, before any domain is used up."""
         num_domains = len(stages[0].shares)
-        self._limits = [None] * num_domains if limits is None else list(limits)
-        self._fill = [1.0] * num_domains if fill is None else list(fill)
+        given = [None] * num_domains if limits is None else limits
+        self._limits = np.array([_NO_LIMIT if limit is None else limit for limit in given])
+        self._fill = np.ones(num_domains) if fill is None else np.array(fill)
         self._spans: list[_Span] = []
         self.num_rows: int | None = None
         """Rows until every domain is used up; None where there is no end."""
@@ -113,30 +114,20 @@ class Mixture:
         """Append the spans of a stage: a new one begins wherever a domain is used up."""
         start = stage.start
         while True:
-            left = [
-                None if limit is None else limit - done
-                for limit, done in zip(self._limits, before.tolist(), strict=True)
-            ]
-            shares = [
-                0.0 if rows is not None and rows <= 0 else share / fill
-                for share, fill, rows in zip(stage.shares, self._fill, left, strict=True)
-            ]
+            left = self._limits - before
+            shares = np.where(left > 0, np.array(stage.shares) / self._fill, 0.0)
             if min(stage.shares) < 0 or not sum(stage.shares) > 0:
                 raise ValueError(
                     f"shares of {list(stage.shares)} are no mixture; give each domain at least 0, "
                     f"and one of them more"
                 )
-            if not sum(shares) > 0:
+            if not shares.sum() > 0:
                 self.num_rows = start
                 return before
-            span = _make_span(start, shares, before)
+            span = _Span(start, _largest_remainder(shares), before)
             self._spans.append(span)
-            used_up = [
-                _first_row_after(span, domain, rows)
-                for domain, rows in enumerate(left)
-                if rows is not None and rows > 0 and span.counts[domain]
-            ]
-            stop = min([*used_up, *([] if end is None else [end])], default=None)
+            stop = _first_used_up(span, left)
+            stop = end if stop is None or (end is not None and end < stop) else stop
             if stop is None:
                 return before
             before = _counts(span, stop)
@@ -145,15 +136,28 @@ class Mixture:
                 return before
 
 
-def _make_span(start: int, shares: Sequence[float], before: Ints) -> _Span:
-    counts = _largest_remainder(np.array(shares))
-    places = (np.arange(_PLACES) * _STRIDE) % _PLACES
-    domain = np.searchsorted(np.cumsum(counts), places, side="right").astype(np.int32)
-    order = np.argsort(domain, kind="stable")
-    rank = np.empty(_PLACES, np.int32)
-    firsts = np.cumsum(counts) - counts
-    rank[order] = np.arange(_PLACES, dtype=np.int32) - np.repeat(firsts, counts)
-    return _Span(start, counts, domain, rank, before)
+@lru_cache(maxsize=16)
+def _domains(counts: bytes) -> npt.NDArray[Any]:
+    """Return the domain of each place of a pattern (places,); few of many spans are in use.
+
+    Args:
+        counts: The span's, as bytes.
+    """
+    of_domain = np.frombuffer(counts, np.int64)
+    # a narrow type, which numpy sorts in linear time
+    narrow = np.uint16 if len(of_domain) <= 1 << 16 else np.uint32
+    return np.repeat(np.arange(len(of_domain), dtype=narrow), of_domain)[_SLOTS]
+
+
+@lru_cache(maxsize=16)
+def _ranks(counts: bytes) -> Ints:
+    """Return how many earlier places of a pattern have the same domain (places,)."""
+    of_domain = np.frombuffer(counts, np.int64)
+    first = np.cumsum(of_domain) - of_domain
+    rank = np.empty(_PLACES, np.int64)
+    order = np.argsort(_domains(counts), kind="stable")
+    rank[order] = np.arange(_PLACES) - np.repeat(first, of_domain)
+    return rank
 
 
 def _largest_remainder(shares: npt.NDArray[np.float64]) -> Ints:
@@ -161,32 +165,55 @@ def _largest_remainder(shares: npt.NDArray[np.float64]) -> Ints:
     exact = shares / shares.sum() * _PLACES
     counts: Ints = np.maximum(np.floor(exact).astype(np.int64), shares > 0)
     rest = _PLACES - int(counts.sum())
-    for domain in np.argsort(counts - exact, kind="stable")[: max(0, rest)]:
-        counts[domain] += 1
+    counts[np.argsort(counts - exact, kind="stable")[: max(0, rest)]] += 1
     for _ in range(-rest):  # the places that the smallest domains were given
         counts[np.argmax(counts)] -= 1
     return counts
 
 
 def _look_up(span: _Span, rows: Ints) -> tuple[Ints, Ints]:
+    counts = span.counts.tobytes()
     rounds, place = np.divmod(rows - span.start, _PLACES)
-    domain = span.domain[place].astype(np.int64)
+    domain = _domains(counts)[place].astype(np.int64)
     earlier = span.before[domain] + rounds * span.counts[domain]
-    return domain, np.asarray(earlier + span.rank[place])
+    return domain, np.asarray(earlier + _ranks(counts)[place])
 
 
 def _counts(span: _Span, num_rows: int) -> Ints:
     rounds, place = divmod(num_rows - span.start, _PLACES)
-    started = np.bincount(span.domain[:place], minlength=len(span.counts))
+    domain = _domains(span.counts.tobytes())
+    started = np.bincount(domain[:place], minlength=len(span.counts))
     counts: Ints = span.before + rounds * span.counts + started
     return counts
 
 
-def _first_row_after(span: _Span, domain: int, rows: int) -> int:
-    """Return the row behind the ``rows``-th one of ``domain`` in the span."""
-    rounds, rank = divmod(rows - 1, int(span.counts[domain]))
-    place = int(np.flatnonzero(span.domain == domain)[rank])
-    return span.start + rounds * _PLACES + place + 1
+def _first_used_up(span: _Span, left: Ints) -> int | None:
+    """Return the row behind the last one of the domain that is used up first; None for none.
+
+    Args:
+        span: Where the rows are.
+        left: Rows that are left of each domain (domains,).
+    """
+    rounds, rank = np.divmod(left - 1, np.maximum(span.counts, 1))
+    ends = (span.counts > 0) & (left < _NO_LIMIT >> 1)
+    if not ends.any():
+        return None
+    first_round = int(rounds[ends].min())
+    ends &= rounds == first_round
+    domain = _domains(span.counts.tobytes()).astype(np.int64)
+    # how often each domain had a place at the end of each stretch of the pattern
+    size = _PLACES // _STRETCHES
+    number = np.arange(_PLACES) // size
+    table = np.bincount(number * len(ends) + domain, minlength=_STRETCHES * len(ends))
+    reached = table.reshape(_STRETCHES, -1).cumsum(axis=0)
+    stretch = int(((reached > rank) & ends).any(axis=1).argmax())
+    earlier = reached[stretch - 1] if stretch else np.zeros_like(rank)
+    within = domain[stretch * size : (stretch + 1) * size]
+    places = [
+        int(np.flatnonzero(within == one)[rank[one] - earlier[one]])
+        for one in np.flatnonzero((reached[stretch] > rank) & ends)
+    ]
+    return span.start + first_round * _PLACES + stretch * size + min(places) + 1
 
 
 @dataclass(frozen=True, kw_only=True)

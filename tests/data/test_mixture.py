@@ -1,5 +1,7 @@
 """A mixture: exact shares in every stretch, each domain's rows in turn, whatever is asked first."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,3 +133,17 @@ def test_domains_of_one_size_have_orders_of_their_own() -> None:
     rows = MixedOrder(mixture=mixture, num_rows=(50, 50), seed=0).row_at(np.arange(100))
     first, second = rows[rows < 50], rows[rows >= 50] - 50
     assert first[:40].tolist() != second[:40].tolist()
+
+
+def test_many_domains_that_are_used_up_take_no_memory():
+    sizes = [100 + 7 * number for number in range(300)]
+    shares = tuple(size / sum(sizes) for size in sizes)
+    tracemalloc.start()
+    mixture = Mixture([MixtureStage(0, shares)], limits=sizes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30e6  # where each of 300 spans held its pattern, there were 157 MB
+    assert mixture.num_rows == sum(sizes)
+    domain, index = mixture.at(np.arange(sum(sizes)))
+    for number, size in enumerate(sizes):  # each row of each domain once
+        assert index[domain == number].tolist() == list(range(size))
