@@ -49,7 +49,7 @@ def _tidy(message: str, kinds: Iterable[type] = ()) -> str:
     text = re.sub(r"Expected an? <class '([^']+)'>\. Got value:", r"expected \1, got", text)
     wrong = re.search(r"[Ii]mport path (\S+ )?does not correspond to a subclass of (\w+)", text)
     if wrong is not None:
-        given = wrong.group(1) or re.split(r" value: ", text)[-1]
+        given = wrong.group(1) or text.rpartition(" value: ")[2]
         return f"{text.split(':')[0]}: {given.strip()} is not derived from {wrong.group(2)}"
     missing = re.search(r"(?:dot import path string: |has no attribute ')\"?(\w+)", text)
     if missing is None:

@@ -57,12 +57,17 @@ class Report(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the latest scores."""
-        return {"scores": self._scores, "step": self._scored_step, "together": self._together}
+        return {
+            "scores": self._scores,
+            "step": self._scored_step,
+            "together": self._together,
+            "loss": self._loss,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there: what is left of a run may be its end."""
         self._scores, self._scored_step = dict(state_dict["scores"]), state_dict["step"]
-        self._together = state_dict["together"]
+        self._together, self._loss = state_dict["together"], state_dict["loss"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pile_lightning.data.tokenizer_file import START_TOKENS, start_token
 from pile_lightning.data.tokenizers import Tokenizer
 from pile_lightning.file_names import check_file_name
 from pile_lightning.whole_file import write_file
@@ -32,16 +33,14 @@ class PythonTokenizer(Tokenizer):
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        start = tokenizer.bos_token_id
-        for other in (tokenizer.eos_token_id, tokenizer.cls_token_id):
-            start = other if start is None else start
+        start = start_token({name: getattr(tokenizer, name) for name in START_TOKENS})
         if start is None:
             raise ValueError(
                 f"{type(tokenizer).__name__} has no bos_token, eos_token or cls_token, one of "
                 f"which opens each document; name one in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
-        self.start_id = int(start)
+        self.start_id = int(tokenizer.convert_tokens_to_ids(start))
         self.vocab_size = len(tokenizer)
         self.token_bytes = None
 

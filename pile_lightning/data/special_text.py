@@ -1,7 +1,7 @@
 """Text that spells a special token stays text, also where the vocabulary has it as a word.
 
-`tokenizers` can be told not to look for special tokens in text. Its model may find one all the
-same: Unigram, WordPiece, WordLevel, and BPE with ``ignore_merges`` look whole words up.
+The option ``encode_special_tokens`` of the `tokenizers` library is not enough: Unigram, WordPiece,
+WordLevel, and BPE with ``ignore_merges`` also look up whole words in their vocabulary.
 """
 
 import copy
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, models, pre_tokenizers
 
 __all__ = ["SpecialText"]
 
@@ -23,6 +23,7 @@ class SpecialText:
 
     Args:
         backend: The tokenizer, which is not changed.
+        vocab_size: Number of ids; every id is below.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -33,11 +34,11 @@ class SpecialText:
         >>> backend.add_special_tokens(["<unk>", "<s>"])
         2
         >>> ids = np.array(backend.encode("a <s>").ids)
-        >>> ids.tolist(), SpecialText(backend).keep_out(ids, "a <s>").tolist()
+        >>> ids.tolist(), SpecialText(backend, vocab_size=5).keep_out(ids, "a <s>").tolist()
         ([4, 1], [4, 2, 3])
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, *, vocab_size: int) -> None:
         self.backend = backend
         added = backend.get_added_tokens_decoder()
         unknown = _unknown_token(backend)  # which text may become
@@ -46,7 +47,7 @@ class SpecialText:
             for number, token in added.items()
             if token.special and token.content != unknown
         }
-        self._is_special = np.zeros(max(self._spelled, default=-1) + 1, dtype=bool)
+        self._is_special = np.zeros(vocab_size, dtype=bool)
         self._is_special[list(self._spelled)] = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,10 +77,7 @@ class SpecialText:
         return again
 
     def _holds_special(self, ids: npt.NDArray[Any]) -> bool:
-        table = self._is_special
-        if not len(table) or not len(ids):
-            return False
-        return bool(table[ids[ids < len(table)]].any())
+        return bool(self._is_special[ids].any())
 
     @cached_property
     def _splitting(self) -> tokenizers.Tokenizer:
@@ -87,23 +85,18 @@ class SpecialText:
         backend = copy.deepcopy(self.backend)
         backend.encode_special_tokens = True  # which a copy forgets
         splits = [
-            pre_tokenizers.Split(Regex(f"{_quote(word[0])}(?={_quote(word[1:])})"), "isolated")
-            for word in self._spelled.values()
-            if len(word) > 1
+            pre_tokenizers.Split(Regex(f"{re.escape(first)}(?={re.escape(rest)})"), "isolated")
+            for first, rest in ((word[0], word[1:]) for word in self._spelled.values())
+            if rest
         ]
         before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
         backend.pre_tokenizer = pre_tokenizers.Sequence([*before, *splits])
         return backend
 
 
-def _quote(text: str) -> str:
-    """Quote what a regex means otherwise; Oniguruma takes a backslash before any punctuation."""
-    return re.sub(r"([^\w\s])", r"\\\1", text, flags=re.ASCII)
-
-
 def _unknown_token(backend: tokenizers.Tokenizer) -> str | None:
-    model = json.loads(backend.to_str())["model"]
-    if model.get("unk_id") is not None:
-        return str(model["vocab"][model["unk_id"]][0])
-    unknown: str | None = model.get("unk_token")
-    return unknown
+    if not isinstance(backend.model, models.Unigram):
+        unknown: str | None = getattr(backend.model, "unk_token", None)
+        return unknown
+    model = json.loads(backend.to_str())["model"]  # which alone says it of a Unigram
+    return None if model["unk_id"] is None else str(model["vocab"][model["unk_id"]][0])

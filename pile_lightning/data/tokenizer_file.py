@@ -1,14 +1,17 @@
 """What a ``tokenizer.json`` from anywhere can get wrong, in one line with its path."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-__all__ = ["check_ids", "naming", "read_spec"]
+__all__ = ["START_TOKENS", "check_ids", "configured_start", "naming", "read_spec", "start_token"]
+
+START_TOKENS = ("bos_token", "eos_token", "cls_token")
+"""Settings of a Hugging Face tokenizer that name a start token, the first that is set."""
 
 _MOST_IDS = 1 << 24
 """Sixty times the largest vocabulary in use; each id costs a row of the embedding."""
@@ -41,6 +44,41 @@ def read_spec(path: Path) -> tuple[dict[str, Any], str]:
     return spec, text
 
 
+def configured_start(path: Path) -> str | None:
+    """Return the start token that the settings in the folder of a ``tokenizer.json`` name.
+
+    Args:
+        path: The ``tokenizer.json``.
+
+    Raises:
+        ValueError: For settings that are no JSON object.
+    """
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (path.parent / name).is_file():
+            found = start_token(read_spec(path.parent / name)[0])
+            if found is not None:
+                return found
+    return None
+
+
+def start_token(settings: Mapping[str, Any]) -> str | None:
+    """Return the token that opens a document: bos, else eos, else cls; None for none.
+
+    Args:
+        settings: Of a Hugging Face tokenizer, by name.
+
+    Example:
+        >>> start_token({"bos_token": None, "eos_token": {"content": "</s>"}})
+        '</s>'
+    """
+    for name in START_TOKENS:
+        token = settings.get(name)
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if isinstance(token, str) and token:
+            return token
+    return None
+
+
 def check_ids(backend: tokenizers.Tokenizer) -> None:
     """Raise ValueError for an id that no network has room for."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
@@ -54,7 +92,7 @@ def check_ids(backend: tokenizers.Tokenizer) -> None:
 
 def _no_tokenizer(path: str | Path, reason: str) -> str:
     line = " ".join(reason.split())[:300]
-    return f"{path} is no tokenizer.json that can be read ({line}); repair it, or give another"
+    return f"{path} is no {Path(path).name} that can be read ({line}); repair it, or give another"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pile_lightning.data.python_tokenizer import PythonTokenizer
+from pile_lightning.data.tokenizer_file import START_TOKENS, start_token
 from pile_lightning.data.tokenizers import ByteTokenizer, FastTokenizer, Tokenizer
 
 __all__ = ["bpe_vocab_size", "load_tokenizer"]
@@ -45,11 +46,9 @@ def load_tokenizer(spec: str) -> Tokenizer:
     if spec == "byte":
         return ByteTokenizer()
     path = Path(spec).expanduser()
-    if path.name == "tokenizer.json" and path.is_file() and _has_config(path.parent):
-        path = path.parent  # what lies beside it says which token opens a document
     if path.is_file():
         return Tokenizer.load(path)
-    if (path / "tokenizer.json").is_file() and not _has_config(path):
+    if (path / "tokenizer.json").is_file():
         return Tokenizer.load(path / "tokenizer.json")
     if path.is_dir() and any(path.iterdir()):  # vocab.json and merges.txt, for example
         return _from_hugging_face(str(path))
@@ -60,25 +59,19 @@ def load_tokenizer(spec: str) -> Tokenizer:
     return _from_hugging_face(spec)
 
 
-def _has_config(folder: Path) -> bool:
-    return (folder / "tokenizer_config.json").is_file()
-
-
 def _from_hugging_face(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        if (Path(name) / "tokenizer.json").is_file():  # of a class that only its own code knows
-            return Tokenizer.load(Path(name) / "tokenizer.json")
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"tokenizer={name!r} is no file and could not be loaded "
             f"{'as a folder of one' if Path(name).is_dir() else 'from Hugging Face'}; "
             f"a tokenizer is {_KINDS}"
         ) from error
-    start = tokenizer.bos_token or tokenizer.eos_token or tokenizer.cls_token
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return PythonTokenizer(tokenizer)
-    return FastTokenizer(backend, start_token=start)
+    tokens = {name: getattr(tokenizer, name) for name in START_TOKENS}
+    return FastTokenizer(backend, start_token=start_token(tokens))

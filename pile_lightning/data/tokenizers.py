@@ -23,7 +23,7 @@ from pile_lightning.data.encoders import CheckedEncoder, Encoder, LibraryEncoder
 from pile_lightning.data.pieces import PIECE_LENGTH, pieces
 from pile_lightning.data.special_text import SpecialText
 from pile_lightning.data.tiktoken_encoder import TiktokenEncoder, has_tiktoken, ranks_of
-from pile_lightning.data.tokenizer_file import check_ids, naming, read_spec
+from pile_lightning.data.tokenizer_file import check_ids, configured_start, naming, read_spec
 from pile_lightning.whole_file import write_file
 
 __all__ = [
@@ -103,8 +103,9 @@ class Tokenizer(ABC):
 
             with naming(path):
                 return PythonTokenizer.of_files(spec["files"])
+        start = configured_start(Path(path))
         with naming(path):
-            return FastTokenizer(tokenizers.Tokenizer.from_str(text))
+            return FastTokenizer(tokenizers.Tokenizer.from_str(text), start_token=start)
 
 
 class ByteTokenizer(Tokenizer):
@@ -171,7 +172,7 @@ class FastTokenizer(Tokenizer):
         self.backend = backend
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.token_bytes = bytes_of_tokens(backend)
-        self._special_text = SpecialText(backend)
+        self._special_text = SpecialText(backend, vocab_size=self.vocab_size)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

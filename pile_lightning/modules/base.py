@@ -6,6 +6,7 @@ It trains alone, or as a member of an environment, which calls its hooks and log
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from lightning import Callback
@@ -21,6 +22,7 @@ from pile_lightning.loop_state import LoopState
 from pile_lightning.modules.bookkeeping import Bookkeeping, CheckWeights, add_missing
 from pile_lightning.modules.hooks import check_supers
 from pile_lightning.modules.keep_token_mean import KeepTokenMean
+from pile_lightning.modules.logged_names import LoggedNames
 from pile_lightning.modules.restorable import RestorableModule, read_back
 from pile_lightning.modules.scores import open_scores
 from pile_lightning.modules.token_mean import TokenMean
@@ -89,10 +91,8 @@ class LanguageModule(RestorableModule):
         """Where metrics go, of a member of an environment; the trainer by default."""
         self.own_optimizer: Optimizer | None = None
         """What steps the parameters, once it is made."""
-        self._names_of_user: set[str] = set()
-        """What a sub-class logs: it stands, and is not logged a second time."""
-        self._names_of_hook: set[str] = set()
-        """What this class has logged in the hook that is running."""
+        self.logged_names = LoggedNames()
+        """Which metrics are logged here, and which a sub-class logs in their place."""
         self._step_rate: float | None = None
         self.restored_mean: dict[str, float] | None = None
         """Those of the checkpoint that training is to start from."""
@@ -258,28 +258,15 @@ class LanguageModule(RestorableModule):
         """Log a metric, as Lightning does; that of a member stands under the member's name.
 
         Raises:
-            ValueError: For the name of a metric that was logged just before, for the same moment.
+            ValueError: If this class has logged a metric of that name in the same hook.
         """
-        if name in self._names_of_hook:
-            steps = "training_step" if name.startswith("train/") else "a validation or test step"
-            raise ValueError(
-                f"{type(self).__name__} logs {name!r}, which was logged for it just before; choose "
-                f"another name, or log yours in {steps}, where it takes the place of this one"
-            )
-        self._names_of_user.add(name)
+        self.logged_names.log_theirs(name, kind=type(self).__name__)
         (self.log_to or super().log)(name, value, *settings, **more)
 
     def _log(self, name: str, value: Any, **settings: Any) -> None:
         """Log what this class computes, unless a sub-class logs it."""
-        if name in self._names_of_user:
-            return
-        (self.log_to or super().log)(name, value, **settings)
-        if self.log_to is None:
-            self._names_of_hook.add(name)
-
-    def begin_hook(self) -> None:
-        """Let all names be logged again."""
-        self._names_of_hook.clear()
+        if self.logged_names.log_ours(name):
+            (self.log_to or super().log)(name, value, **settings)
 
     # -- scoring ----------------------------------------------------------------------------------
 
@@ -338,7 +325,7 @@ def check_from_data(**sizes: int) -> None:
     """Raise a TypeError where a size that comes from the data is no whole number above 0."""
     attribute = {"vocab_size": "vocab_size", "max_seq_len": "seq_len"}
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, Integral) or size < 1:
             raise TypeError(
                 f"{name}={size!r} is no whole number above 0. From the command line it is the "
                 f"attribute {attribute[name]} of the data module: give yours one, or set "

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from pile_lightning.modules.logged_names import LoggedNames
 from pile_lightning.nn import check_weights
 from pile_lightning.optim import describe_groups
 
@@ -17,6 +18,9 @@ __all__ = ["Bookkeeping", "CheckWeights", "add_missing"]
 
 class KeepsBooks(Protocol):
     """A module that counts tokens, divides gradients and scores held-out text."""
+
+    logged_names: LoggedNames
+    """Which metrics it logs."""
 
     def open_scores(self) -> None:
         """Open the metrics."""
@@ -32,9 +36,6 @@ class KeepsBooks(Protocol):
 
     def log_scores(self, prefix: str) -> None:
         """Log the scores, and begin new ones."""
-
-    def begin_hook(self) -> None:
-        """Let all names be logged again."""
 
 
 class CheckWeights(Callback):
@@ -80,8 +81,8 @@ class Bookkeeping(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Let all names be logged again."""
-        _books(pl_module).begin_hook()
+        """Let a step's metrics replace ours."""
+        _books(pl_module).logged_names.begin_step()
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
@@ -93,22 +94,29 @@ class Bookkeeping(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the mean loss of the tokens since the last time, and the learning rate."""
+        _books(pl_module).logged_names.begin_hook()
         _books(pl_module).log_training(outputs, batch_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores under ``val/``."""
+        _books(pl_module).logged_names.begin_hook()
         _books(pl_module).log_scores("val")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let all names be logged again."""
-        _books(pl_module).begin_hook()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let every name be logged for the epoch."""
+        _books(pl_module).logged_names.begin_hook()
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let all names be logged again."""
-        _books(pl_module).begin_hook()
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a step's metrics replace ours."""
+        _books(pl_module).logged_names.begin_step()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a step's metrics replace ours."""
+        _books(pl_module).logged_names.begin_step()
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores under ``test/``."""
+        _books(pl_module).logged_names.begin_hook()
         _books(pl_module).log_scores("test")
 
 

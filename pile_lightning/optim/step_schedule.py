@@ -1,6 +1,7 @@
 """The schedule of an optimizer, whose settings are those of the config also when a run resumes."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 from torch.optim import Optimizer
@@ -51,12 +52,11 @@ class StepSchedule(LambdaLR):
         Raises:
             ValueError: For a checkpoint of another kind of optimizer.
         """
-        before = list(dict.fromkeys(state_dict.get("kinds", self.kinds)))
-        now = list(dict.fromkeys(self.kinds))
-        if before != now:
+        before = list(state_dict.get("kinds", self.kinds))
+        if before != self.kinds:
             raise ValueError(
-                f"the checkpoint's optimizer is {', '.join(before)}, and model.optimizer makes "
-                f"{', '.join(now)}, which cannot use its state; resume with the optimizer "
+                f"the checkpoint's optimizer is {_listed(before)}, and model.optimizer makes "
+                f"{_listed(self.kinds)}, which cannot use its state; resume with the optimizer "
                 f"that it was saved by, or start a new run"
             )
         self.last_epoch = state_dict["last_epoch"]
@@ -74,6 +74,10 @@ def _kinds(optimizer: Optimizer) -> list[str]:
     parts = getattr(optimizer, "parts", None)
     each = parts.values() if isinstance(parts, dict) else [optimizer]
     return [type(part).__name__ for part in each for _ in part.param_groups]
+
+
+def _listed(kinds: Sequence[str]) -> str:
+    return ", ".join(kind for kind, _ in groupby(kinds))
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,14 @@ def test_a_stream_has_no_epochs_to_tell(make_trainer, make_model, sources, cache
         assert re.search(rf"^  {name} +{tokens} +[\d.]+ % +[\d.]+$", printed, re.MULTILINE)
 
 
+def test_the_loss_of_text_without_bytes_outlives_the_run():
+    report = Report()
+    report._loss = 2.5
+    again = Report()
+    again.load_state_dict(report.state_dict())
+    assert again._loss == 2.5
+
+
 def test_one_domain_has_no_table(make_trainer, make_model, make_data, validating, capsys):
     make_trainer(Report(), **validating).fit(make_model(), make_data())
     assert "By domain" not in capsys.readouterr().out

@@ -26,8 +26,16 @@ def uninterrupted(make_data: MakeData, tmp_path: Path) -> list[list[Any]]:
     return run(make_data(batch_size=4), tmp_path, max_steps=12)[0].steps
 
 
+LAYOUTS = [
+    (1, 1),
+    (1, 2),
+    (4, 2),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [(2, 2), (2, 1)]),
+]
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 2), (4, 2)])
+@pytest.mark.parametrize(("before", "after"), LAYOUTS)
 def test_resumed_after_the_end_of_fit(
     make_data: MakeData,
     tmp_path: Path,

@@ -145,6 +145,31 @@ def test_a_document_opens_as_the_folder_says(tmp_path, settings, start, as_file)
     assert (again.start_id, again.vocab_size) == (tokenizer.start_id, 5)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", b"[" * 100_000),
+        ("tokenizer.json", b"[1]"),
+        ("tokenizer_config.json", b"[1]"),
+        ("tokenizer_config.json", b"\xff"),
+        ("special_tokens_map.json", b"{"),
+    ],
+)
+def test_a_broken_file_of_the_folder_is_one_line_with_its_path(tmp_path, file, content):
+    folder = save_folder(tmp_path / "model")
+    (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=file) as caught:
+        load_tokenizer(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_map_of_special_tokens_names_the_start_too(tmp_path):
+    folder = save_folder(tmp_path / "model")
+    (folder / "special_tokens_map.json").write_text('{"eos_token": {"content": "<eod>"}}')
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.backend.id_to_token(tokenizer.start_id) == "<eod>"
+
+
 def test_a_folder_without_a_fast_tokenizer_is_one_too(tmp_path):
     from transformers import ByT5Tokenizer
 

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
@@ -205,6 +206,33 @@ class LogsUnderOtherNames(CausalLM):
 def test_other_names_are_free_in_every_hook(tmp_path):
     logged = fit(tmp_path, make(LogsUnderOtherNames), PlainRows()).callback_metrics
     assert (logged["train/mine"], logged["val/mine"]) == (1.0, 2.0)
+
+
+class LogsEpochs(CausalLM):
+    def on_train_epoch_end(self):
+        self.log("train/loss", 7.0)
+
+
+def test_an_epochs_own_name_does_not_end_the_log_of_steps(tmp_path):
+    losses = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            losses.append(float(trainer.callback_metrics.get("train/loss", 0.0)))
+
+    # epochs of four steps: the last batch of each is logged just before the epoch ends
+    fit(tmp_path, make(LogsEpochs), PlainRows(), Watch(), max_steps=8, max_epochs=2)
+    assert losses[4] == 7.0
+    assert 7.0 not in losses[5:]
+    assert len(set(losses[5:])) == 3
+
+
+def test_sizes_may_be_numpys_but_no_others():
+    sizes = {"vocab_size": np.int64(VOCAB), "max_seq_len": np.int64(SEQ)}
+    assert CausalLM(NETWORK, **sizes).vocab_size == VOCAB
+    for wrong in (None, 0, "31", 31.0):
+        with pytest.raises(TypeError, match="attribute vocab_size of the data module"):
+            CausalLM(NETWORK, vocab_size=wrong, max_seq_len=SEQ)
 
 
 class Untouched(Callback):

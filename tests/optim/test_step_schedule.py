@@ -100,3 +100,18 @@ def test_the_rates_of_parts_are_those_of_their_configs():
     again.load_state_dict(schedule.state_dict())
     assert [group["lr"] for group in resumed.param_groups] == [0.05, 0.4]
     assert [part.param_groups[0]["lr"] for part in resumed.parts.values()] == [0.05, 0.4]
+
+
+def test_a_part_with_another_optimizer_is_refused_also_where_the_kinds_are_the_same():
+    def joint(*kinds):
+        parts = {
+            str(number): kind([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+            for number, kind in enumerate(kinds)
+        }
+        return StepSchedule(JointOptimizer(parts), lambda step: 1.0)
+
+    adam, sgd = torch.optim.Adam, torch.optim.SGD
+    state = joint(adam, sgd, adam).state_dict()
+    joint(adam, sgd, adam).load_state_dict(state)
+    with pytest.raises(ValueError, match="is Adam, SGD, Adam, and model.optimizer makes Adam, SGD"):
+        joint(adam, sgd, sgd).load_state_dict(state)
